@@ -104,7 +104,7 @@ def page_name(path):
 
 def local_links(text, cfg):
     "Links to the published site, and to notebooks, become links between the pages of this build."
-    text = text.replace(site_url(cfg) + '/', '')
+    text = text.replace(site_url(cfg) + '/', '').replace('](../', f']({cfg.git_url}/blob/{cfg.branch}/')
     return re.sub(r'(?<=[("/\s])(?:\./)?(\d+[a-zA-Z]?_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: page_name(m[1]) + '.html', text)
 
 

@@ -12,7 +12,7 @@ SKIP = ('slow', 'cuda', 'notest')
 
 def flagged(cell, run):
     "Is this cell not to be run?"
-    marks = re.findall(r'^\s*#\s*\|\s*([\w:]+(?:\s*\w+)?)', cell.source, re.M)
+    marks = re.findall(r'^[ \t]*#[ \t]*\|[ \t]*([\w:]+(?:[ \t]*\w+)?)', cell.source, re.M)
     return any(m.replace(' ', '') == 'eval:false' or (m in SKIP and m not in run) for m in marks)
 
 

@@ -40,7 +40,7 @@ def centre(self:Camera):
     "Where the camera stands in the world, (3,), mm: $-R^T t$."
     return -self.R.T @ self.t
 
-# %% ../nbs/03_cameras.ipynb #b3cd718f
+# %% ../nbs/03_cameras.ipynb #67cc2db5
 def _like(a, p):
     if torch.is_tensor(p): return torch.as_tensor(np.asarray(a.detach().cpu() if torch.is_tensor(a) else a), dtype=p.dtype if p.is_floating_point() else torch.float32, device=p.device)
     return np.asarray(a.detach().cpu() if torch.is_tensor(a) else a, dtype=p.dtype if p.dtype.kind == 'f' else float)
@@ -48,7 +48,7 @@ def _like(a, p):
 def _points(p, n, what):
     p = p if torch.is_tensor(p) else np.asarray(p)
     if not p.shape or p.shape[-1] != n: raise ValueError(f"{what} of shape {tuple(p.shape)} must end in {n} coordinates")
-    return p
+    return p if (p.is_floating_point() if torch.is_tensor(p) else p.dtype.kind == 'f') else p * 1.
 
 # %% ../nbs/03_cameras.ipynb #826c8c4d
 def world_to_camera(points, # (..., 3), mm, world, numpy or torch
@@ -170,11 +170,11 @@ def see(self:Camera,
     "Pixel coordinates (..., 2) of points of the world."
     return project(world_to_camera(points, self), self)
 
-# %% ../nbs/03_cameras.ipynb #d25b1aac
+# %% ../nbs/03_cameras.ipynb #68ab95dc
 @patch
 def crop(self:Camera,
          box, # (x0, y0, x1, y1), px
          size): # side of the square crop, or (width, height), px
-    "The camera of a crop. A bending lens has to be undistorted first, for a crop moves its centre only in $K$."
+    "The camera of a crop; the lens keeps its distortion, so the pixels of a bent picture stay bent."
     size = (size, size) if np.isscalar(size) else tuple(size)
     return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
-           'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'SpatialEncoder', 'paper_map',
-           'encode_video']
+           'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
+           'paper_map', 'encode_video']
 
 # %% ../nbs/05_spatial.ipynb #e6c4f994
 import contextlib, logging, math, os, socket, urllib.request
@@ -41,7 +41,7 @@ def plain_resnet(
     net = ByobNet(ByoModelCfg(blocks=blocks, stem_type='7x7', stem_chs=widths[0], stem_pool='maxpool'), num_classes=0, global_pool='')
     return nn.Sequential(net.stem, net.stages)
 
-# %% ../nbs/05_spatial.ipynb #6b97775b
+# %% ../nbs/05_spatial.ipynb #6672cb4c
 class GridTower(nn.Module):
     "A network that answers with a feature grid (or a list of them: the last counts), made to answer with tokens."
     def __init__(self,
@@ -51,11 +51,16 @@ class GridTower(nn.Module):
         super().__init__()
         self.body, self.width = body, width
 
-    def forward(self, x):
-        y = self.body(x)
-        return grid_tokens(y[-1] if isinstance(y, (list, tuple)) else y, self.width)
+# %% ../nbs/05_spatial.ipynb #2d94f1ca
+@patch
+def forward(self:GridTower,
+    x, # pictures, (N, 3, S, S), colours already normalised
+):
+    "Tokens (N, 1+H*W, C)."
+    y = self.body(x)
+    return grid_tokens(y[-1] if isinstance(y, (list, tuple)) else y, self.width)
 
-# %% ../nbs/05_spatial.ipynb #31bb2b60
+# %% ../nbs/05_spatial.ipynb #f52218e8
 class ClipTower(nn.Module):
     "The image tower of an open_clip model (Radford et al. 2021), made to answer with the tokens of one block."
     def __init__(self,
@@ -66,13 +71,18 @@ class ClipTower(nn.Module):
         self.body, self.index = body, index
         self.vit = hasattr(body, 'class_embedding') or hasattr(getattr(body, 'trunk', None), 'patch_embed')
 
-    def forward(self, x):
-        options = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=True) if self.vit else {}
-        out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index], intermediates_only=True, **options)
-        grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
-        if not self.vit: return grid_tokens(grid)
-        first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
-        return torch.cat([first, grid], 1)
+# %% ../nbs/05_spatial.ipynb #875b38ff
+@patch
+def forward(self:ClipTower,
+    x, # pictures, (N, 3, S, S), colours already normalised
+):
+    "Tokens (N, 1+H*W, C) of one block."
+    options = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=True) if self.vit else {}
+    out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index], intermediates_only=True, **options)
+    grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
+    if not self.vit: return grid_tokens(grid)
+    first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
+    return torch.cat([first, grid], 1)
 
 # %% ../nbs/05_spatial.ipynb #38c97e76
 def read_state(
@@ -162,7 +172,18 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
 # %% ../nbs/05_spatial.ipynb #26634492
 BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)  # what may stand before the colon of an encoder's name
 
-# %% ../nbs/05_spatial.ipynb #e914719e
+# %% ../nbs/05_spatial.ipynb #dcbe7c55
+def measure(
+    tower, # a `GridTower` or `ClipTower`
+    size, # side of its pictures, px
+):
+    "Grid (H, W) and width C of a tower's tokens, by asking it."
+    tower.eval()
+    with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
+    side = math.isqrt(shape[1] - 1)
+    return (side, side), shape[2]
+
+# %% ../nbs/05_spatial.ipynb #2359b0ce
 class SpatialEncoder(nn.Module):
     "Frames to tokens (section 4.1): the token of the whole frame first, then the grid row by row."
     def __init__(self,
@@ -180,17 +201,8 @@ class SpatialEncoder(nn.Module):
         self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch, None if path else pretrained, path, image_size, out_index, extra)
         self.name, self.trainable = name, trainable
         for k in ('mean', 'std'): self.register_buffer('_' + k, torch.tensor(getattr(self, k)).view(1, 3, 1, 1), persistent=False)
-        self.grid, self.width = self._measure()
+        self.grid, self.width = measure(self.trunk, self.image_size)
         self.train().requires_grad_(trainable)
-
-# %% ../nbs/05_spatial.ipynb #cc0462a7
-@patch
-def _measure(self:SpatialEncoder):
-    "Ask the tower itself for its grid and width."
-    self.eval()
-    with torch.no_grad(): shape = self.trunk(torch.zeros(1, 3, self.image_size, self.image_size)).shape
-    side = math.isqrt(shape[1] - 1)
-    return (side, side), shape[2]
 
 # %% ../nbs/05_spatial.ipynb #61640034
 @patch

@@ -6,11 +6,11 @@
 __all__ = ['CONTROLS', 'PARENT', 'LIMITS', 'ANGLES', 'LEGS', 'ARMS', 'adult_phenotypes', 'build_body_pack', 'BodyPack',
            'alignments', 'forward_kinematics', 'body_keypoints', 'pose_mesh', 'key_pose', 'random_motion',
            'limb_coordinate', 'skin_tone', 'dress', 'background', 'random_light', 'random_floor', 'SceneRange',
-           'People']
+           'People', 'write_clip']
 
-# %% ../nbs/10_synth.ipynb #d64c7c5a
+# %% ../nbs/10_synth.ipynb #2360280c
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -336,19 +336,21 @@ def _noise(rng, h, w, cells):
     g = torch.as_tensor(g * s + g[:, :1] * (1 - s)).float()
     return torch.nn.functional.interpolate(g, (h, w), mode='bicubic' if rng.random() < .7 else 'nearest')[0]
 
-# %% ../nbs/10_synth.ipynb #777696f8
+# %% ../nbs/10_synth.ipynb #c694d01b
 def background(
     rng, # numpy Generator
     size:int, # pixels
-    clutter:float=.75): # share of pictures with shapes in front of the base
+    clutter:float=.75, # share of pictures with shapes in front of the base
+    busy:float=1.): # share of pictures with any texture at all
     "A random backdrop (size, size, 3), linear rgb."
     yy, xx = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing='ij')
     a, b = (_colour(rng)[:, None, None] for _ in 'ab')
     ramp = (yy * rng.uniform(-1, 1) + xx * rng.uniform(-1, 1)); ramp = (ramp - ramp.min()) / (ramp.max() - ramp.min() + 1e-6)
     out = a + (b - a) * (ramp > rng.uniform(.3, .7)).float() if rng.random() < .3 else a + (b - a) * ramp
-    for cells in (3, 8, 24, 64):
+    plain = busy < 1 and rng.random() > busy
+    for cells in () if plain else (3, 8, 24, 64):
         if rng.random() < .55: out = out + (_noise(rng, size, size, cells) - .5) * rng.uniform(.1, .7)
-    for _ in range(int(rng.integers(1, 22)) if rng.random() < clutter else 0):
+    for _ in range(int(rng.integers(1, 22)) if not plain and rng.random() < clutter else 0):
         cx, cy, rx, ry = rng.random(), rng.random(), rng.uniform(.01, .3), rng.uniform(.01, .5)
         th = rng.normal(0, .3); u, v = (xx - cx) * np.cos(th) + (yy - cy) * np.sin(th), -(xx - cx) * np.sin(th) + (yy - cy) * np.cos(th)
         m = ((u.abs() < rx) & (v.abs() < ry)) if rng.random() < .7 else (u / rx) ** 2 + (v / ry) ** 2 < 1
@@ -367,7 +369,7 @@ def random_floor(rng):
     "A floor: kind -1 none, 0 plain, 1 checks, 2 planks, 3 tiles of random shade."
     return dict(kind=int(rng.choice([-1, 0, 1, 2, 3], p=[.35, .2, .1, .15, .2])), scale=float(rng.choice([.5, 1, 2, 5, 12])), a=_colour(rng), b=_colour(rng))
 
-# %% ../nbs/10_synth.ipynb #1d54331d
+# %% ../nbs/10_synth.ipynb #1ab59280
 @dataclass
 class SceneRange:
     "Everything random about a clip, as named ranges (degrees, metres, ratios)."
@@ -383,8 +385,10 @@ class SceneRange:
     jitter:float = .08 # shift of the crop, of its side
     bystander:float = .18 # share of clips with a second person
     occluder:float = .22 # share of clips with something in front
+    busy:float = 1. # share of backgrounds with texture; the rest are smooth
     camera_drift:float = .03 # m a frame of slow camera motion
     single:bool = False # every frame its own pose and camera (for training on single frames)
+    def easy(self): "The same with little to distract: for the beginning of training."; return replace(self, busy=.25, bystander=0., occluder=.04, far=0., jitter=.04, roll_std=3., margin=(1.08, 1.4))
 
 # %% ../nbs/10_synth.ipynb #013f70ee
 def _look(rng, centre, scene, distance):
@@ -461,14 +465,14 @@ def _actor(self:People, rng, n):
     return dict(vertices=v + torch.as_tensor(lift).float()[:, None], normals=n_, rgb=rgb, keypoints=keypoints, name=name, person=who)
 People.actor = _actor
 
-# %% ../nbs/10_synth.ipynb #dd484eb9
+# %% ../nbs/10_synth.ipynb #e5d1d80a
 def _clip(self:People, seed):
     "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, K, name, person."
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
     me = self.actor(rng, n)
     views = [_view(rng, me['keypoints'][i:i + 1], scene) for i in range(n)] if scene.single else [_view(rng, me['keypoints'], scene)] * n
     other = self.actor(rng, n) if rng.random() < scene.bystander else None
-    light, floor, back = random_light(rng), random_floor(rng), background(rng, scene.size)
+    light, floor, back = random_light(rng), random_floor(rng), background(rng, scene.size, busy=scene.busy)
     frames, joints, uv, hidden, Ks = [], [], [], [], []
     for i in range(n):
         R, ts, K = views[i]; t = ts[0 if scene.single else i]
@@ -484,3 +488,23 @@ def _clip(self:People, seed):
     as32 = lambda x: torch.as_tensor(np.stack(x)).float()
     return dict(frames=_finish(rng, torch.stack(frames), scene), joints=as32(joints), uv=as32(uv), hidden=torch.stack(hidden), K=as32(Ks), name=me['name'], person=me['person'])
 People.clip = _clip
+
+# %% ../nbs/10_synth.ipynb #dfbb2c60
+def write_clip(
+    clip:dict, # of `People.clip`
+    path, # .mp4 to write; the truth goes beside it as NAME_truth.nc
+    fps:float=25., # frames/s
+    **about): # more attributes for the truth
+    "Write a clip and its truth; returns both paths."
+    from solopose.skeleton import pose_dataset
+    from solopose.video import write_video
+    path = Path(path)
+    joints = clip['joints'] - clip['joints'][:, [SKELETON.joints.index('pelvis')]]
+    ds = pose_dataset(joints.numpy(), fps, frame='camera', source='solopose.synth', motion=clip['name'], **about)
+    ds['image_position'] = (('time', 'image_space', 'keypoints', 'individuals'), clip['uv'].numpy().transpose(0, 2, 1)[..., None], dict(unit='px'))
+    ds = ds.assign_coords(image_space=['u', 'v'])
+    for v in ds.data_vars: ds[v] = ds[v].astype('float32'); ds[v].encoding = dict(zlib=True)
+    truth = path.with_name(f'{path.stem}_truth.nc')
+    ds.drop_vars('confidence').assign(confidence=ds.confidence).to_netcdf(truth, engine='h5netcdf')
+    write_video(path, clip['frames'].numpy(), fps)
+    return path, truth

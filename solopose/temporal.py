@@ -124,7 +124,7 @@ def forward(self:WindowAttention3D,
     if any(shift): x = x.roll(shift, (1, 2, 3))
     return x[:, :size[0], :size[1], :size[2]]
 
-# %% ../nbs/06_temporal.ipynb #8a0b4f40
+# %% ../nbs/06_temporal.ipynb #5bbb844d
 class TemporalBlock(nn.Module):
     "One Swin block in 3D (Liu et al. 2021, doi:10.1109/ICCV48922.2021.00986): attention, then a two-layer perceptron."
     def __init__(self,
@@ -139,11 +139,16 @@ class TemporalBlock(nn.Module):
         self.norm1, self.attention = nn.LayerNorm(width), WindowAttention3D(width, heads, window, shift)
         self.norm2, self.mlp = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x):
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+# %% ../nbs/06_temporal.ipynb #9f6156dc
+@patch
+def forward(self:TemporalBlock,
+    x, # tokens, (B, T, H, W, C)
+):
+    "Tokens of the same shape."
+    x = x + self.attention(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
 
-# %% ../nbs/06_temporal.ipynb #ee527f97
+# %% ../nbs/06_temporal.ipynb #19298373
 class TemporalTransformer(nn.Module):
     "A stack of `TemporalBlock`s over the tokens of a clip (section 4.1); every second one moves its windows by half."
     def __init__(self,
@@ -158,6 +163,11 @@ class TemporalTransformer(nn.Module):
         self.blocks = nn.ModuleList(TemporalBlock(width, heads, window, half if i % 2 else (0, 0, 0), mlp_ratio) for i in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x):
-        for b in self.blocks: x = b(x)
-        return self.norm(x)
+# %% ../nbs/06_temporal.ipynb #0d432221
+@patch
+def forward(self:TemporalTransformer,
+    x, # tokens, (B, T, H, W, C)
+):
+    "Tokens of the same shape."
+    for b in self.blocks: x = b(x)
+    return self.norm(x)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'TRAIN_PEOPLE', 'TEST_PEOPLE', 'draw_shard', 'draw_pool', 'Pool', 'augment', 'soft_points', 'plane_loss',
-           'pose_loss', 'Recipe', 'learning_rate', 'Batches', 'PoseTask', 'run_facts', 'fit']
+           'pose_loss', 'Recipe', 'learning_rate', 'Batches', 'PoseTask', 'run_facts', 'fit', 'training_poses',
+           'predict_pool', 'score', 'solopose_train', 'finish']
 
 # %% ../nbs/12_train.ipynb #31fd4ccb
 import json
@@ -25,8 +26,8 @@ from fastcore.script import Param, call_parse
 from .model import create_model
 from .skeleton import SKELETON
 
-# %% ../nbs/12_train.ipynb #1142e889
-POOLS = dict(single=(0, 4, True), clip=(10 ** 8, 8, False), test=(9 * 10 ** 8, 8, False))  # kind: first seed, frames, every frame its own pose
+# %% ../nbs/12_train.ipynb #04fbcf42
+POOLS = dict(single=(0, 4, True), easy=(5 * 10 ** 7, 4, True), clip=(10 ** 8, 8, False), test=(9 * 10 ** 8, 8, False))  # kind: first seed, frames, every frame its own pose
 TRAIN_PEOPLE, TEST_PEOPLE = range(0, 180), range(180, 200)  # of the body pack: nobody is in both
 
 # %% ../nbs/12_train.ipynb #7bf88ca5
@@ -47,7 +48,7 @@ def draw_shard(
     np.save(part, torch.stack([c['frames'] for c in drawn]).numpy()); part.rename(out)
     return out
 
-# %% ../nbs/12_train.ipynb #42ecc8a3
+# %% ../nbs/12_train.ipynb #e960f1da
 def draw_pool(
     pack, # body pack (path or `BodyPack`)
     path, # folder of the pool
@@ -60,7 +61,8 @@ def draw_pool(
     from tqdm.auto import tqdm
     from solopose.synth import People, SceneRange
     _, frames, single = POOLS[kind]
-    people = People(pack, SceneRange(size=size, frames=frames, single=single), TEST_PEOPLE if kind == 'test' else TRAIN_PEOPLE)
+    scene = SceneRange(size=size, frames=frames, single=single)
+    people = People(pack, scene.easy() if kind == 'easy' else scene, TEST_PEOPLE if kind == 'test' else TRAIN_PEOPLE)
     return [draw_shard(people, path, kind, s, clips) for s in tqdm(range(first, first + shards), desc=f'drawing {kind}')]
 
 # %% ../nbs/12_train.ipynb #08212375
@@ -106,13 +108,13 @@ def everything(self:Pool,
     for frames, truth in self.shards.values():
         for i in range(0, len(frames), batch): yield _collate(list(zip(frames[i:i + batch], truth['joints'][i:i + batch], truth['uv'][i:i + batch])))
 
-# %% ../nbs/12_train.ipynb #b87cd564
+# %% ../nbs/12_train.ipynb #bfd503b7
 def augment(
     batch:dict, # of `Pool.sample`
     generator, # torch Generator
-    turn:float=12., # standard deviation of the turn, degrees
-    zoom:tuple=(.85, 1.2), # range of the zoom
-    shift:float=.05): # standard deviation of the shift, of the side
+    turn:float=8., # standard deviation of the turn, degrees
+    zoom:tuple=(.9, 1.12), # range of the zoom
+    shift:float=.03): # standard deviation of the shift, of the side
     "Mirror, turn, zoom, shift and recolour clips; returns float frames in 0..1 with the truth changed alike."
     x, joints, uv = batch['frames'].float() / 255, batch['joints'].clone(), batch['uv'].clone()
     n, T = x.shape[:2]; r = lambda *s: torch.rand(*s, generator=generator); g = lambda *s: torch.randn(*s, generator=generator)
@@ -126,7 +128,7 @@ def augment(
     x = F.grid_sample(x.flatten(1, 2), grid, padding_mode='reflection', align_corners=False).view_as(x)
     uv = ((uv - .5) @ rot.transpose(1, 2)[:, None]) * s[:, None, None, None] + .5 + d[:, None, None]
     joints = torch.cat([joints[..., :2] @ rot.transpose(1, 2)[:, None], joints[..., 2:]], -1)
-    x = (x * (1 + .2 * g(n, 1, 3, 1, 1)) + .1 * g(n, 1, 3, 1, 1)).clamp(0, 1) ** torch.exp(.25 * g(n, 1, 1, 1, 1))
+    x = (x * (1 + .1 * g(n, 1, 3, 1, 1)) + .05 * g(n, 1, 3, 1, 1)).clamp(0, 1) ** torch.exp(.15 * g(n, 1, 1, 1, 1))
     return dict(frames=x, joints=joints, uv=uv)
 
 # %% ../nbs/12_train.ipynb #a291d5c1
@@ -150,11 +152,11 @@ def plane_loss(
     each = torch.logsumexp(maps.float().flatten(-2), -1) - (maps.float() * target).flatten(-2).sum(-1)
     return (each * inside).sum() / inside.sum().clamp(min=1)
 
-# %% ../nbs/12_train.ipynb #758dc163
+# %% ../nbs/12_train.ipynb #6062c873
 def pose_loss(
     model, # a `SoloPose`
     batch:dict, # frames float 0..1, joints mm rooted, uv
-    weights:tuple=(1., 1., .5)): # of HeatPose, position, 2D
+    weights:tuple=(1., 1., 1.)): # of HeatPose, position, 2D
     "The three terms and their sum, and the error of the decoded pose in mm, for one batch."
     out, heat = model(batch['frames']), model.heatpose
     logits, inside = out.logits.float(), heat.inside(batch['joints'])
@@ -165,23 +167,28 @@ def pose_loss(
     loss = sum(w * x for w, x in zip(weights, (heatpose, position, plane)))
     return dict(loss=loss, heatpose=heatpose.detach(), position=position.detach(), plane=plane.detach(), mpjpe=(joints.detach() - batch['joints']).norm(dim=-1).mean())
 
-# %% ../nbs/12_train.ipynb #4212436c
+# %% ../nbs/12_train.ipynb #ee536df1
 @dataclass
 class Recipe:
     "What decides a training run."
     model:str = 'solopose-tiny' # name for `create_model`
     pool:str = 'pool' # folder of drawn clips
-    steps:int = 4000 # optimiser steps
-    batch:int = 64 # single frames in a step; clips: as many frames
-    clip_share:float = .2 # share of steps on clips of several frames ...
-    clip_start:float = .3 # ... once this share of the steps is done
+    steps:int = 8000 # optimiser steps
+    batch:int = 32 # single frames in a step; clips: as many frames
+    clip_share:float = .3 # share of steps on clips of several frames ...
+    clip_start:float = .8 # ... once this share of the steps is done
+    easy_share:float = .8 # share of single-frame steps on easy scenes at the start ...
+    easy_end:float = .6 # ... falling to none at this share of the steps
     lr:float = 1e-3 # peak learning rate of AdamW
     weight_decay:float = .05 # of AdamW
     warmup:int = 300 # steps
     ema:float = .998 # of the averaged weights, which are the ones that ship
     seed:int = 0 # of everything
     precision:str = 'bf16-mixed' # of Lightning
-    weights:tuple = (1., 1., .5) # of HeatPose, position and 2D in the loss
+    weights:tuple = (1., 1., 1.) # of HeatPose, position and 2D in the loss
+    turn:float = 8. # standard deviation of the augmentation's turn, degrees
+    zoom:tuple = (.9, 1.12) # range of its zoom
+    shift:float = .03 # standard deviation of its shift, of the side
 
 # %% ../nbs/12_train.ipynb #9d14e3c3
 def learning_rate(
@@ -191,26 +198,26 @@ def learning_rate(
     if step < recipe.warmup: return (step + 1) / recipe.warmup
     return .5 + .5 * math.cos(math.pi * min(1., (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
 
-# %% ../nbs/12_train.ipynb #eed2cbb7
+# %% ../nbs/12_train.ipynb #42ca5e90
 class Batches(torch.utils.data.IterableDataset):
     "Augmented batches of a pool, from step `start` on."
     def __init__(self,
                  recipe:Recipe, # what to draw
                  start:int=0): # first step
         self.recipe, self.start = recipe, start
-        self.single, self.clip = Pool(recipe.pool, 'single'), Pool(recipe.pool, 'clip')
+        self.pools = {k: Pool(recipe.pool, k) for k in ('single', 'easy', 'clip')}
     def __iter__(self): return (self.batch(i) for i in range(self.start, self.recipe.steps))
 
-# %% ../nbs/12_train.ipynb #dcbbd290
+# %% ../nbs/12_train.ipynb #211395f6
 def _batch(self:Batches, i):
     "Batch number `i`."
     r, rng = self.recipe, np.random.default_rng((self.recipe.seed, i))
-    clips = i >= r.clip_start * r.steps and rng.random() < r.clip_share
-    pool = self.clip if clips else self.single
+    easy, clips = rng.random() < r.easy_share * (1 - i / (r.easy_end * r.steps)), i >= r.clip_start * r.steps and rng.random() < r.clip_share
+    pool = self.pools['clip' if clips else 'easy' if easy else 'single']
     if not pool.shards or i % 100 == 0: pool.refresh()
     b = pool.sample(rng, max(1, r.batch // POOLS[pool.kind][1]))
     if not clips: b = {k: v.flatten(0, 1)[:, None] for k, v in b.items()}
-    return augment(b, torch.Generator().manual_seed(int(rng.integers(2 ** 31))))
+    return augment(b, torch.Generator().manual_seed(int(rng.integers(2 ** 31))), r.turn, r.zoom, r.shift)
 Batches.batch = _batch
 
 # %% ../nbs/12_train.ipynb #a9501d9c
@@ -260,7 +267,13 @@ def run_facts():
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
     return dict(command=' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]), commit=commit, device=device, python=platform.python_version(), torch=torch.__version__, date=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'))
 
-# %% ../nbs/12_train.ipynb #746d057a
+# %% ../nbs/12_train.ipynb #7056e758
+def _note(path, recipe, start):
+    "Add this session to run.json: a run that was continued lists all its sessions."
+    past = json.loads(path.read_text())['sessions'] if path.exists() and start else []
+    path.write_text(json.dumps(dict(recipe=asdict(recipe), sessions=[*past, dict(run_facts(), from_step=start)]), indent=1))
+
+# %% ../nbs/12_train.ipynb #5d413628
 def fit(
     recipe:Recipe, # what to do
     out, # run folder; an unfinished run in it is continued
@@ -274,7 +287,7 @@ def fit(
     out = Path(out); out.mkdir(parents=True, exist_ok=True); pl.seed_everything(recipe.seed, verbose=False)
     task, last = PoseTask(recipe), out / 'last.ckpt'
     start = int(torch.load(last, map_location='cpu', weights_only=True)['global_step']) if last.exists() else 0
-    (out / 'run.json').write_text(json.dumps(dict(recipe=asdict(recipe), **run_facts(), resumed_at=start), indent=1))
+    _note(out / 'run.json', recipe, start)
     test = Pool(recipe.pool, 'test'); has_test = val_clips and any(Path(recipe.pool).glob('test_*_frames.npy'))
     if has_test: test.refresh()
     val = [b for _, b in zip(range(val_clips // 16), test.everything())] if has_test else []
@@ -286,3 +299,90 @@ def fit(
     trainer.save_checkpoint(last)
     task.ema.module.eval()
     return task.ema.module, int(trainer.global_step)
+
+# %% ../nbs/12_train.ipynb #dfbf55c5
+def training_poses(
+    pool, # folder of a pool
+    most:int=20000): # poses
+    "Pelvis-rooted poses (N, 15, 3) mm of a pool's single frames, evenly picked."
+    p = Pool(pool, 'single'); p.refresh()
+    joints = np.concatenate([t['joints'].reshape(-1, len(SKELETON), 3) for _, t in p.shards.values()])
+    joints = joints[::max(1, len(joints) // most)]
+    return torch.from_numpy(joints - joints[:, [SKELETON.joints.index('pelvis')]])
+
+# %% ../nbs/12_train.ipynb #283af126
+@torch.inference_mode()
+def predict_pool(
+    model, # a `SoloPose`
+    pool, # folder with shards of kind `test`
+    most:int=10 ** 9): # clips
+    "Predicted and true poses (N, T, 15, 3) mm of the test clips."
+    test = Pool(pool, 'test'); test.refresh(); model.eval(); rows = []
+    for i, b in enumerate(test.everything(16)):
+        if 16 * i >= most: break
+        joints, _ = model.heatpose.decode(model(b['frames'].float() / 255).logits, how='sharp')
+        rows.append((joints - joints[..., [SKELETON.joints.index('pelvis')], :], b['joints']))
+    return tuple(torch.cat(x) for x in zip(*rows))
+
+# %% ../nbs/12_train.ipynb #ee624af2
+def score(
+    model, # a `SoloPose`
+    pool, # folder with test and single shards
+    constant=None, # pose (15, 3) mm; None: found from the training poses
+    most:int=10 ** 9): # clips
+    "What goes on a model card: errors of the model and of the constant pose on the held-out clips, mm; by joint; and the constant pose."
+    from solopose.metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
+    pred, true = predict_pool(model, pool, most)
+    c = torch.as_tensor(np.asarray(constant_pose(training_poses(pool)) if constant is None else constant), dtype=torch.float32)
+    flat = c.expand_as(true); n = lambda x: round(float(x), 1)
+    return dict(clips=len(true), frames=int(true.shape[0] * true.shape[1]), mpjpe=n(mpjpe(pred, true)), p_mpjpe=n(p_mpjpe(pred, true)), mpjve=n(mpjve(pred, true, 25.)),
+                constant_mpjpe=n(mpjpe(flat, true)), constant_p_mpjpe=n(p_mpjpe(flat, true)), per_joint={k: n(v) for k, v in per_joint(pred, true).items()}), c
+
+# %% ../nbs/12_train.ipynb #42293e59
+def _draw_all(pool, pack, single, clip, test, size):
+    "Draw what is missing of a pool (and the body pack)."
+    from solopose.synth import build_body_pack
+    Path(pool).mkdir(parents=True, exist_ok=True)
+    if not Path(pack).exists(): print('building the body pack (about a minute)', file=sys.stderr); build_body_pack(pack)
+    for kind, n, clips in (('test', test, 250), ('single', single, 500), ('clip', clip, 250)):
+        if n: draw_pool(pack, pool, kind, n, clips, size)
+
+# %% ../nbs/12_train.ipynb #3603c084
+@call_parse
+def solopose_train(
+    out:Param('run folder; an unfinished run in it is continued', str)='runs/tiny',
+    pool:Param('folder of drawn clips', str)='runs/pool',
+    pack:Param('body pack; built if it is missing', str)='runs/pack.safetensors',
+    single:Param('shards of 2000 single frames to draw', int)=0,
+    clip:Param('shards of 250 clips of 8 frames to draw', int)=0,
+    test:Param('held-out shards of 250 clips to draw', int)=0,
+    model:Param('name for create_model', str)='solopose-tiny',
+    steps:Param('optimiser steps', int)=Recipe.steps,
+    batch:Param('frames in a step', int)=Recipe.batch,
+    lr:Param('peak learning rate', float)=Recipe.lr,
+    seed:Param('of everything', int)=Recipe.seed,
+    precision:Param('of Lightning: bf16-mixed, 32-true, ...', str)=Recipe.precision,
+    minutes:Param('stop after so many minutes, 0: never', float)=0.,
+    threads:Param('torch threads, 0: as many as torch likes', int)=0):
+    "Train SoloPose on drawn people: draw, fit, measure, write weights"
+    if threads: torch.set_num_threads(threads)
+    try:
+        _draw_all(pool, pack, single, clip, test, create_model(model).config.image_size)
+        net, step = fit(Recipe(model=model, pool=pool, steps=steps, batch=batch, lr=lr, seed=seed, precision=precision), out, minutes)
+        print(f'{step} of {steps} steps'); finish(net, out, pool, step)
+    except (ValueError, OSError, ImportError) as e: print(f'solopose_train: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
+
+# %% ../nbs/12_train.ipynb #f49bde0a
+def finish(
+    net, # trained `SoloPose`
+    out, # run folder
+    pool, # folder of the pool
+    step:int): # steps done
+    "Measure on the held-out clips and write weights.safetensors (16-bit) with all that is known about them."
+    from solopose.model import save_weights
+    s, constant = score(net, pool)
+    run = json.loads((Path(out) / 'run.json').read_text())
+    save_weights(net, Path(out) / 'weights.safetensors', half=True, steps=step, scores=s, constant_pose=np.round(constant.numpy(), 1).tolist(),
+                 training_data='synthetic people drawn by solopose.synth from anny bodies (Apache-2.0)', run=run)
+    (Path(out) / 'scores.json').write_text(json.dumps(s, indent=1)); print(json.dumps(s))
+    return s

@@ -7,12 +7,12 @@ __all__ = ['FRAMES', 'UPPER_BODY', 'reference_points', 'TorsoSize', 'Reference',
            'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal', 'from_universal',
            'universal_from_dict']
 
-# %% ../nbs/02_universal.ipynb #294795e2
+# %% ../nbs/02_universal.ipynb #22b91c23
 from dataclasses import dataclass, asdict
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .skeleton import SKELETON, facing, evidence, forward
+from .skeleton import SKELETON, facing, evidence, forward, twist
 from .kabsch import kabsch, apply_rigid, invert_rigid
 
 # %% ../nbs/02_universal.ipynb #47b1a4c8
@@ -163,7 +163,7 @@ class Universal:
     frame: str = 'rfu' # 'rfu' or 'frd'
     residual: np.ndarray = 0. # root mean square misfit of the three reference keypoints, mm
 
-# %% ../nbs/02_universal.ipynb #ec807f9f
+# %% ../nbs/02_universal.ipynb #905e3aa5
 def check_facing(points, # joints (T, J, 3), mm, numpy
                  up=None, # direction up, None takes the trunk
                  least=0., # smallest agreement that is accepted, -1..1
@@ -174,19 +174,22 @@ def check_facing(points, # joints (T, J, 3), mm, numpy
     votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
     agreement = float(votes / total) if total > 1e-6 else 0.
     if agreement < least: raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right are exchanged, the fit would turn the person by 180 degrees; check the joint mapping or pass check=False")
+    if np.nanmedian(twist(points, skeleton)) < 0: raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; check the joint mapping or pass check=False")
     return agreement
 
-# %% ../nbs/02_universal.ipynb #fb9e3c3f
-def _fit_one(points, reference, frame, up, key, check, max_lean, skeleton):
+# %% ../nbs/02_universal.ipynb #a1ef8236
+def _fit_one(points, reference, frame, up, key, check, max_lean, skeleton, where=''):
     "R, t, key and residual of one video (T, J, 3), numpy."
-    if check: check_facing(points, up, skeleton=skeleton)
-    key = key_frame(points, up, max_lean, skeleton=skeleton) if key is None else int(key)
+    try:
+        if check: check_facing(points, up, skeleton=skeleton)
+        key = key_frame(points, up, max_lean, skeleton=skeleton) if key is None else int(key)
+    except ValueError as e: raise ValueError(f'{where}{e}') from None
     if not 0 <= key < len(points): raise ValueError(f"key frame {key} is outside the {len(points)} frames")
     a, b = reference_points(points[key], skeleton), reference.triangle(frame)
     R, t = kabsch(a, b)
     return R, t, key, float(np.sqrt(((apply_rigid(a, R, t) - b) ** 2).sum(-1).mean()))
 
-# %% ../nbs/02_universal.ipynb #1d80a48e
+# %% ../nbs/02_universal.ipynb #d320783e
 def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clips, mm, numpy or torch
                   reference=Reference(), # Reference, see reference_from
                   frame='rfu', # 'rfu' (the paper's numbers) or 'frd' (its text)
@@ -202,7 +205,7 @@ def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clip
     if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4): raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; give (T, J, 3) or clips (B, T, J, 3)")
     args = reference, frame, up, key, check, max_lean, skeleton
     if scope == 'video': R, t, key, res = _fit_one(points.reshape(-1, *points.shape[-2:]), *args)
-    else: R, t, key, res = (np.stack(v) for v in zip(*(_fit_one(p, *args) for p in points)))
+    else: R, t, key, res = (np.stack(v) for v in zip(*(_fit_one(p, *args, f'clip {i}: ') for i, p in enumerate(points))))
     return Universal(R, t, np.asarray(key), reference, frame, np.asarray(res))
 
 # %% ../nbs/02_universal.ipynb #53842f7b

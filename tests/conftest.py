@@ -1,0 +1,94 @@
+"Videos made on the spot, and the command line in a fresh process."
+import os, shutil, subprocess, sys
+from pathlib import Path
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pixels(n=12, width=160, height=120, seed=0):
+    "`n` frames, (n, height, width, 3) uint8: a bright upright figure that sways over a dark gradient."
+    y, x = np.mgrid[:height, :width]
+    noise = np.random.default_rng(seed).integers(0, 12, (height, width, 1))
+    back = (30 + 40 * y[..., None] / height + noise).repeat(3, -1)
+    out = []
+    for i in range(n):
+        centre = width / 2 + width / 12 * np.sin(i / 3)
+        body = ((x - centre) / (width / 9)) ** 2 + ((y - height / 2) / (height / 2.6)) ** 2 < 1
+        out.append(np.where(body[..., None], (210, 160, 120), back))
+    return np.stack(out).astype('uint8')
+
+
+def make_video(path, frames=None, fps=25, times=None, codec='libx264', **kw):
+    "Encode `frames` (made from `kw` when None) at `fps`, or at `times` in seconds for a variable rate; returns the path."
+    import av
+    from fractions import Fraction
+    frames = pixels(**kw) if frames is None else frames
+    odd = frames.shape[1] % 2 or frames.shape[2] % 2
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream(codec, rate=fps)
+        s.height, s.width = frames.shape[1:3]
+        s.pix_fmt = 'yuv444p' if odd else 'yuv420p'
+        base = Fraction(1, 1000)
+        s.time_base = s.codec_context.time_base = base
+        for i, f in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(f, format='rgb24')
+            frame.pts, frame.time_base = round(1000 * (i / fps if times is None else times[i])), base
+            c.mux(s.encode(frame))
+        c.mux(s.encode())
+    return path
+
+
+def make_sound(path):
+    "An mp4 without any picture."
+    import av
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('aac', rate=8000, layout='mono')
+        for i in range(8):
+            f = av.AudioFrame.from_ndarray(np.zeros((1, 1024), 'float32'), 'fltp', 'mono')
+            f.sample_rate, f.pts = 8000, 1024 * i
+            c.mux(s.encode(f))
+        c.mux(s.encode())
+    return path
+
+
+def console(name):
+    "The console command beside this Python, else on the PATH."
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f'{name} is not installed: run `python -m pip install -e ".[dev]"`'
+    return found
+
+
+def run(*args, cwd=None, timeout=300, **env):
+    "A fresh process without standard input: its CompletedProcess, as text."
+    # no PYTHONPATH games: the installed package is under test, wherever the process stands
+    clean = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'IN_TEST')}
+    return subprocess.run([str(a) for a in args], cwd=cwd, timeout=timeout, text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, env={**clean, 'OMP_NUM_THREADS': '2', 'CUDA_VISIBLE_DEVICES': '', **env})
+
+
+def demo(*args, **kw):
+    "`solopose_demo` with `args` on the CPU."
+    return run(console('solopose_demo'), *args, '--device', 'cpu', **kw)
+
+
+def refused(result, name):
+    "Is this a clean refusal: exit code 2, one line on stderr that names the file, no traceback?"
+    lines = [l for l in result.stderr.splitlines() if l.strip()]
+    assert 'Traceback' not in result.stderr, result.stderr
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    assert len(lines) == 1, result.stderr
+    assert name in lines[0], lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope='session')
+def root(): return ROOT
+
+
+@pytest.fixture(scope='session')
+def short_clip(tmp_path_factory):
+    "Half a second of video that nobody has seen before."
+    return make_video(tmp_path_factory.mktemp('video') / 'fresh.mp4', n=12)

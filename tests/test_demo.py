@@ -1,0 +1,219 @@
+"`solopose_demo` end to end, as somebody with a video uses it: a fresh process, a fresh folder, the shipped weights."
+import hashlib, json, re, shutil
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import pytest
+from conftest import demo, make_sound, make_video, pixels, refused, console, run
+
+FILES = ('poses.nc', 'poses.json', 'poses.html')
+
+
+def digests(folder): return {p.name: hashlib.sha1(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def read_poses(folder):
+    import xarray as xr
+    with xr.open_dataset(folder / 'poses.nc', engine='h5netcdf') as ds: return ds.load()
+
+
+@pytest.fixture(scope='module')
+def shipped(tmp_path_factory):
+    "One run without a video, in an empty folder away from the checkout: (what it printed, the folder of results)."
+    cwd = tmp_path_factory.mktemp('shipped')
+    got = demo('--out', cwd / 'out', cwd=cwd)
+    assert got.returncode == 0, got.stderr
+    return got, cwd / 'out'
+
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory, short_clip):
+    "One run on a video made by this test session."
+    out = tmp_path_factory.mktemp('fresh') / 'deep' / 'out'
+    got = demo(short_clip, '--out', out, cwd=out.parent.parent)
+    assert got.returncode == 0, got.stderr
+    return got, out
+
+
+def test_says_how_good_and_how_fast(shipped):
+    "Errors in millimetres beside those of the best constant pose, then seconds and frames per second."
+    text = shipped[0].stdout
+    assert 'Traceback' not in shipped[0].stderr
+    for name in ('MPJPE', 'P-MPJPE', 'constant'): assert name in text, text
+    assert re.search(r'\d[\d.]* ?mm', text), text
+    last = text.strip().splitlines()[-1]
+    assert re.search(r'\d', last) and re.search(r'\bs\b|second', last) and re.search(r'frames? ?(/|per|a) ?s|fps', last), last
+
+
+def test_beats_the_constant_pose(shipped):
+    "The line of the model is better than the line of the pose that looks at no picture."
+    rows = {m[1]: [float(x) for x in re.findall(r'(\d+(?:\.\d+)?) ?mm', m[0])] for m in re.finditer(r'^(P-MPJPE|MPJPE)\b.*$', shipped[0].stdout, re.M)}
+    assert rows.keys() == {'MPJPE', 'P-MPJPE'}, shipped[0].stdout
+    for name, (model, constant) in rows.items(): assert 0 < model < constant, (name, model, constant)
+
+
+@pytest.mark.parametrize('which', ['shipped', 'fresh'])
+def test_netcdf(which, request):
+    "Named dimensions, finite numbers, and attributes that answer unit, frame, axes, root and rate."
+    from solopose.skeleton import SKELETON, check_poses
+    ds = read_poses(request.getfixturevalue(which)[1])
+    assert set(ds.position.dims) == {'time', 'space', 'keypoints', 'individuals'}
+    assert set(ds.confidence.dims) == {'time', 'keypoints', 'individuals'}
+    assert list(ds.keypoints.values) == list(SKELETON.joints) and list(ds.space.values) == ['x', 'y', 'z']
+    assert ds.attrs['unit'] == 'mm' and ds.attrs['frame'] == 'camera' and ds.attrs['fps'] > 0
+    assert np.isfinite(ds.position).all()
+    assert np.abs(ds.position).max() < 3000, 'a person is smaller than this'
+    assert np.allclose(ds.position.sel(keypoints='pelvis'), 0, atol=1e-3) or ds.attrs['root'] != 'pelvis'
+    assert ((ds.confidence >= 0) & (ds.confidence <= 1)).all()
+    assert (np.diff(ds.time) > 0).all()
+    check_poses(ds, frame='camera')
+
+
+def test_one_pose_for_every_frame(fresh):
+    "Twelve frames at 25 a second in, twelve poses at their times out."
+    ds = read_poses(fresh[1])
+    assert ds.sizes['time'] == 12
+    assert np.allclose(ds.time, np.arange(12) / 25, atol=2e-3)
+
+
+def numbers(tree):
+    "Every number in a JSON value."
+    if isinstance(tree, dict): tree = list(tree.values())
+    if isinstance(tree, list): return [x for t in tree for x in numbers(t)]
+    return [tree] if isinstance(tree, (int, float)) and not isinstance(tree, bool) else []
+
+
+@pytest.mark.parametrize('which', ['shipped', 'fresh'])
+def test_json(which, request):
+    "Strict JSON with the names, the unit and as many numbers as the NetCDF has."
+    out = request.getfixturevalue(which)[1]
+    def no(x): raise AssertionError(f'{x} is not JSON')
+    text = (out / 'poses.json').read_text(encoding='utf-8')
+    found = json.loads(text, parse_constant=no)
+    for word in ('"pelvis"', '"l_wrist"', '"mm"', '"camera"'): assert word in text
+    assert len(numbers(found)) >= read_poses(out).position.size
+
+
+@pytest.mark.parametrize('which', ['shipped', 'fresh'])
+def test_page_opens_offline(which, request):
+    "The page loads nothing from anywhere: no script, style, picture or font by address."
+    page = (request.getfixturevalue(which)[1] / 'poses.html').read_text(encoding='utf-8')
+    assert '<html' in page.lower() and len(page) < 30_000_000
+    tags = re.findall(r'<(?:script|link|img|video|source|iframe|audio)\b[^>]*>', page)
+    outside = [t[:120] for t in tags if re.search(r'(?:src|href)\s*=\s*["\']?(?:https?:)?//', t)]
+    assert not outside, outside
+    files = [t[:120] for t in tags if re.search(r'(?:src|href)\s*=\s*["\'](?!data:|#|blob:)[^"\']', t)]
+    assert not files, files
+    assert not re.search(r'@import\s+(?:url\()?["\']?https?:', page)
+
+
+def test_same_result_twice(short_clip, fresh, tmp_path):
+    "The same video gives the same poses."
+    assert demo(short_clip, '--out', tmp_path).returncode == 0
+    assert np.allclose(read_poses(tmp_path).position, read_poses(fresh[1]).position, atol=.01)
+
+
+def test_box_is_used(short_clip, fresh, tmp_path):
+    "A rectangle changes what the network sees."
+    got = demo(short_clip, '--out', tmp_path, '--box', '50,0,110,120')
+    assert got.returncode == 0, got.stderr
+    assert not np.allclose(read_poses(tmp_path).position, read_poses(fresh[1]).position, atol=1.)
+
+
+def _missing(d): return d / 'nothing.mp4'
+def _folder(d): (d / 'folder.mp4').mkdir(); return d / 'folder.mp4'
+def _text(d): (d / 'letter.mp4').write_text('Dear reader,\nthis is not a film.\n' * 20); return d / 'letter.mp4'
+def _empty(d): (d / 'empty.mp4').touch(); return d / 'empty.mp4'
+def _sound(d): return make_sound(d / 'sound.mp4')
+
+
+def _cut(d):
+    whole = make_video(d / 'whole.mp4', n=6).read_bytes()
+    (d / 'cut.mp4').write_bytes(whole[:len(whole) // 3])
+    return d / 'cut.mp4'
+
+
+def _one(d): return make_video(d / 'one.mp4', n=1)
+def _two(d): return make_video(d / 'two.mp4', n=2)
+def _portrait(d): return make_video(d / 'portrait.mp4', n=5, width=90, height=160)
+def _odd(d): return make_video(d / 'odd.mp4', n=5, width=101, height=77)
+def _tiny(d): return make_video(d / 'tiny.mp4', n=3, width=16, height=16)
+def _uneven(d): return make_video(d / 'uneven.mp4', n=6, times=[0, .04, .2, .24, .5, .54])
+def _gaps(d): return make_video(d / 'ünlucky näme.mp4', n=3)
+
+
+NO_VIDEO = (_missing, _folder, _text, _empty, _sound, _cut)
+STRANGE = (_one, _two, _portrait, _odd, _tiny, _uneven, _gaps)
+OPTIONS = (('--box', '1,2,3'), ('--box', '50,50,10,10'), ('--box', 'a,b,c,d'), ('--weights', 'none.safetensors'), ('--device', 'abacus'))
+
+
+@pytest.fixture(scope='module')
+def started(tmp_path_factory, short_clip):
+    "One run for each bad file, strange film and bad option, two at a time: {case: (video, folder of results, future)}."
+    jobs = {}
+    with ThreadPoolExecutor(2) as pool:
+        for make in NO_VIDEO + STRANGE:
+            d = tmp_path_factory.mktemp(make.__name__)
+            path = make(d)
+            jobs[make] = path, d / 'out', pool.submit(demo, path, '--out', d / 'out', OMP_NUM_THREADS='1')
+        for option in OPTIONS:
+            out = tmp_path_factory.mktemp('option') / 'out'
+            jobs[option] = short_clip, out, pool.submit(run, console('solopose_demo'), short_clip, '--out', out, *option, OMP_NUM_THREADS='1')
+        yield jobs
+        pool.shutdown(cancel_futures=True)
+
+
+def untouched(out): return not out.exists() or not any(out.iterdir())
+
+
+@pytest.mark.parametrize('make', NO_VIDEO, ids=lambda f: f.__name__[1:])
+def test_refuses_in_one_line(make, started):
+    "No video: exit code 2 and one line that names the file; nothing is written."
+    path, out, job = started[make]
+    refused(job.result(), path.name)
+    assert untouched(out)
+
+
+@pytest.mark.parametrize('make', STRANGE, ids=lambda f: f.__name__[1:])
+def test_strange_videos(make, started):
+    "Few frames, other shapes and uneven times give a pose for every frame, or a refusal in one line; never a traceback."
+    path, out, job = started[make]
+    got = job.result()
+    if got.returncode: return refused(got, path.name)
+    ds = read_poses(out)
+    assert np.isfinite(ds.position).all() and (ds.sizes['time'] < 2 or (np.diff(ds.time) > 0).all())
+    for name in FILES: assert (out / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids='='.join)
+def test_bad_options(option, started):
+    "A wrong option is refused with its name or value in the message, and nothing is written."
+    _, out, job = started[option]
+    got = job.result()
+    assert got.returncode == 2 and 'Traceback' not in got.stderr, (got.returncode, got.stderr)
+    assert option[0].strip('-') in got.stderr or option[1] in got.stderr, got.stderr
+    assert untouched(out)
+
+
+def test_failed_run_keeps_old_results(fresh, tmp_path):
+    "A run that fails leaves what stood in its --out as it was, and no half-written file."
+    out = tmp_path / 'out'
+    shutil.copytree(fresh[1], out)
+    before = digests(out)
+    refused(demo(_text(tmp_path), '--out', out), 'letter.mp4')
+    assert digests(out) == before
+
+
+def test_out_is_a_file(short_clip, tmp_path):
+    "--out names an existing file: refused, and the file stays."
+    (tmp_path / 'notes.txt').write_text('keep me')
+    got = demo(short_clip, '--out', tmp_path / 'notes.txt')
+    assert got.returncode == 2 and 'Traceback' not in got.stderr and 'notes.txt' in got.stderr, (got.returncode, got.stderr)
+    assert (tmp_path / 'notes.txt').read_text() == 'keep me'
+
+
+def test_help():
+    "--help of both commands names every option and loads quickly enough to read."
+    got = run(console('solopose_demo'), '--help')
+    assert got.returncode == 0
+    for option in ('--out', '--weights', '--device', '--box'): assert option in got.stdout
+    assert run(console('solopose_train'), '--help').returncode == 0
