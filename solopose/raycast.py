@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Stage']
 
-# %% ../nbs/09_raycast.ipynb #eb4db7d1
+# %% ../nbs/09_raycast.ipynb #49adfa29
 import numpy as np
 import torch
 import warp as wp
+from fastcore.basics import patch
 
 # %% ../nbs/09_raycast.ipynb #23bacb34
 wp.config.quiet = True
@@ -100,20 +101,32 @@ class Stage:
         self.ids = wp.array([m.id for m in self.meshes], dtype=wp.uint64, device=device)
         self.rgb, self.normals = (torch.zeros(bodies, len(start), 3, device=device) for _ in 'ab')
 
-# %% ../nbs/09_raycast.ipynb #39226f39
-def _place(self:Stage, body, vertices, normals, rgb):
-    "Move one body: vertices (V, 3) m, world; unit normals (V, 3); rgb (V, 3) in 0..1."
+# %% ../nbs/09_raycast.ipynb #26f9c31c
+@patch
+def place(self:Stage,
+    body:int, # which one
+    vertices, # (V, 3), m, world
+    normals, # unit normals, (V, 3)
+    rgb): # colours, (V, 3) in 0..1
+    "Move and colour one body."
     self.normals[body], self.rgb[body] = normals, rgb
     wp.copy(self.meshes[body].points, wp.from_torch(vertices.contiguous().float(), dtype=wp.vec3))
     self.meshes[body].refit()
-Stage.place = _place
 
 # %% ../nbs/09_raycast.ipynb #7d86a68b
 def _v3(x): return wp.vec3(*[float(i) for i in x])
 
-# %% ../nbs/09_raycast.ipynb #62145124
-def _picture(self:Stage, K, R, t, light, floor, background, n=1):
-    "Draw the first `n` bodies: returns linear rgb (H, W, 3) and body ids (H, W). `K` for this picture's size, `R`, `t` world to camera in metres."
+# %% ../nbs/09_raycast.ipynb #ce2ad982
+@patch
+def picture(self:Stage,
+    K, # intrinsics of this picture, (3, 3), px
+    R, # world to camera, (3, 3)
+    t, # world to camera, (3,), m
+    light:dict, # direction, sun, sky, ground, self_shadow
+    floor:dict, # kind (-1 none), scale, a, b
+    background, # linear rgb (H, W, 3), torch
+    n:int=1): # bodies to draw
+    "Linear rgb (H, W, 3) and body ids (H, W), -1 where nobody is; the ids stay in `self.who`."
     h, w = background.shape[:2]
     eye = -R.T @ t
     out = torch.empty(h, w, 3, device=self.device); who = torch.empty(h, w, dtype=torch.int32, device=self.device)
@@ -123,13 +136,17 @@ def _picture(self:Stage, K, R, t, light, floor, background, n=1):
         wp.vec2(float(K[0, 0]), float(K[1, 1])), wp.vec2(float(K[0, 2]), float(K[1, 2])),
         _v3(light['direction']), _v3(light['sun']), _v3(light['sky']), _v3(light['ground']), int(light['self_shadow']),
         int(floor['kind']), float(floor['scale']), _v3(floor['a']), _v3(floor['b']), as3(background), as3(out), wp.from_torch(who)])
+    self.who = who
     return out, who
-Stage.picture = _picture
 
-# %% ../nbs/09_raycast.ipynb #dfbe0cb9
-def _covered(self:Stage, R, t, joints, n=1):
-    "Metres of body in front of each joint (J, 3) m, world: small where the joint is seen."
+# %% ../nbs/09_raycast.ipynb #8bcebc3e
+@patch
+def covered(self:Stage,
+    R, # world to camera, (3, 3)
+    t, # world to camera, (3,), m
+    joints, # (J, 3), m, world
+    n:int=1): # bodies
+    "Metres of body in front of each joint, (J,): small where the joint is seen."
     out = torch.empty(len(joints), device=self.device)
     wp.launch(_in_front, len(joints), device=self.device, inputs=[self.ids, n, _v3(-R.T @ t), wp.from_torch(joints.contiguous().float(), dtype=wp.vec3), wp.from_torch(out)])
     return out
-Stage.covered = _covered

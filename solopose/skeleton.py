@@ -275,7 +275,7 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
                       attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''), root=root or 'none',
                                  skeleton=skeleton.name, source_software='solopose', ds_type='poses') | attrs)
 
-# %% ../nbs/00_skeleton.ipynb #11d51a29
+# %% ../nbs/00_skeleton.ipynb #d7c5325b
 def check_poses(ds, # dataset to check
                 frame=None, # frame that is required, None accepts any
                 unit='mm'): # unit that is required, None accepts any
@@ -288,10 +288,9 @@ def check_poses(ds, # dataset to check
         if a not in ds.attrs: raise ValueError(f"pose dataset does not say its {a!r}; set ds.attrs[{a!r}]")
     if frame and ds.attrs['frame'] != frame: raise ValueError(f"poses are in frame {ds.attrs['frame']!r}, wanted {frame!r}; convert them first")
     if unit and ds.attrs['unit'] != unit: raise ValueError(f"poses are in {ds.attrs['unit']!r}, wanted {unit!r}; convert them first")
-    if ds.attrs['unit'] == 'mm' and {'l_shoulder', 'r_shoulder'} <= set(ds.keypoints.values):
-        w = ds.position.sel(keypoints='l_shoulder', drop=True) - ds.position.sel(keypoints='r_shoulder', drop=True)
-        w = float(np.sqrt((w ** 2).sum('space', skipna=False)).median())
-        if w < 50 or w > 1500: raise ValueError(f"poses say 'mm' but the shoulders are {w:.3g} apart (a person has about 350); multiply by 1000 if they are metres, by 10 if centimetres")
+    if ds.attrs['unit'] == 'mm':
+        size = float((ds.position.max('keypoints') - ds.position.min('keypoints')).max('space').median())
+        if size < 300 or size > 5000: raise ValueError(f"poses say 'mm' but the people are {size:.3g} long (a person has 900 to 2300); multiply by 1000 if they are metres, by 10 if centimetres")
     return ds
 
 # %% ../nbs/00_skeleton.ipynb #1ee1112a

@@ -8,13 +8,13 @@ __all__ = ['CONTROLS', 'PARENT', 'LIMITS', 'ANGLES', 'LEGS', 'ARMS', 'adult_phen
            'limb_coordinate', 'skin_tone', 'dress', 'background', 'random_light', 'random_floor', 'SceneRange',
            'People', 'write_clip']
 
-# %% ../nbs/10_synth.ipynb #2360280c
-import json
+# %% ../nbs/10_synth.ipynb #c61489b8
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
+from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.interpolate import PchipInterpolator
@@ -45,7 +45,7 @@ def adult_phenotypes(n, seed=0):
     spread = lambda x, lo, hi: lo + (hi - lo) * x
     return dict(gender=u[0], age=spread(u[1], .62, .95), muscle=spread(u[2], .2, .9), weight=spread(u[3], .1, .95), height=spread(u[4], .15, .85), proportions=u[5])
 
-# %% ../nbs/10_synth.ipynb #84bad28c
+# %% ../nbs/10_synth.ipynb #927ee41f
 def build_body_pack(
     path, # where to write the pack (safetensors)
     n:int=200, # people
@@ -54,7 +54,8 @@ def build_body_pack(
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        import anny
+        try: import anny
+        except ModuleNotFoundError: raise ImportError('anny is missing: new bodies need pip install "solopose[synth]"') from None
         model = anny.Anny(rig='anny', topology='notoes').float()
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
@@ -68,11 +69,12 @@ def build_body_pack(
     save_file(dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int()), str(path),
               metadata=dict(people=str(n), seed=str(seed), unit='m', source=f'anny {anny.__version__}, Apache-2.0'))
 
-# %% ../nbs/10_synth.ipynb #4bff723e
+# %% ../nbs/10_synth.ipynb #71acafbe
 class BodyPack:
     "People read from a pack; tensors in metres, float32."
-    def __init__(self, path):
-        with safe_open(str(path), 'pt') as f:
+    def __init__(self,
+                 path=None): # pack (safetensors); None: the eight people that come with solopose
+        with safe_open(str(path or files('solopose') / 'data' / 'bodies.safetensors'), 'pt') as f:
             t = {k: f.get_tensor(k) for k in f.keys()}; self.about = f.metadata()
         self.vertices, self.heads, self.crown = t['vertices'], t['heads'].numpy(), t['crown'].numpy()
         self.weights, self.faces = t['weights'].float(), t['faces'].long()
@@ -369,7 +371,7 @@ def random_floor(rng):
     "A floor: kind -1 none, 0 plain, 1 checks, 2 planks, 3 tiles of random shade."
     return dict(kind=int(rng.choice([-1, 0, 1, 2, 3], p=[.35, .2, .1, .15, .2])), scale=float(rng.choice([.5, 1, 2, 5, 12])), a=_colour(rng), b=_colour(rng))
 
-# %% ../nbs/10_synth.ipynb #1ab59280
+# %% ../nbs/10_synth.ipynb #6439d0b1
 @dataclass
 class SceneRange:
     "Everything random about a clip, as named ranges (degrees, metres, ratios)."
@@ -388,7 +390,9 @@ class SceneRange:
     busy:float = 1. # share of backgrounds with texture; the rest are smooth
     camera_drift:float = .03 # m a frame of slow camera motion
     single:bool = False # every frame its own pose and camera (for training on single frames)
-    def easy(self): "The same with little to distract: for the beginning of training."; return replace(self, busy=.25, bystander=0., occluder=.04, far=0., jitter=.04, roll_std=3., margin=(1.08, 1.4))
+    def easy(self):
+        "The same with little to distract: for the beginning of training."
+        return replace(self, busy=.25, bystander=0., occluder=.04, far=0., jitter=.04, roll_std=3., margin=(1.08, 1.4))
 
 # %% ../nbs/10_synth.ipynb #013f70ee
 def _look(rng, centre, scene, distance):
@@ -436,20 +440,24 @@ def _finish(rng, rgb, scene):
     if rng.random() < .6: x = x + torch.as_tensor(rng.normal(0, rng.uniform(.005, .06), x.shape)).float()
     return (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
-# %% ../nbs/10_synth.ipynb #3da5f39d
+# %% ../nbs/10_synth.ipynb #9ff4c657
 class People:
     "An endless supply of clips: `People(pack).clip(seed)`."
     def __init__(self,
-                 pack, # BodyPack or path of one
+                 pack=None, # BodyPack, path of one, or None: the shipped one
                  scene:SceneRange|None=None, # ranges
                  people=None): # which persons of the pack to use (default all)
-        from solopose.raycast import Stage
+        try: from solopose.raycast import Stage
+        except ModuleNotFoundError as e: raise ImportError(f'{e.name} is missing: drawing people needs pip install "solopose[synth]"') from None
         self.pack = pack if isinstance(pack, BodyPack) else BodyPack(pack)
         self.scene, self.people = scene or SceneRange(), list(people if people is not None else range(len(self.pack)))
         self.stage, self.limbs = Stage(self.pack.vertices.float().mean(0).numpy(), self.pack.faces.numpy()), limb_coordinate(self.pack)
 
-# %% ../nbs/10_synth.ipynb #71545e1f
-def _actor(self:People, rng, n):
+# %% ../nbs/10_synth.ipynb #8fde5216
+@patch
+def actor(self:People,
+    rng, # numpy Generator
+    n:int): # frames
     "One person in motion on the floor: dressed rest, rotations, places, keypoints and name."
     who = int(rng.choice(self.people))
     angles, path, name = random_motion(rng, n, self.scene.fps)
@@ -463,10 +471,11 @@ def _actor(self:People, rng, n):
     if self.scene.single: lift[:, :2] = 0
     keypoints = body_keypoints(self.pack.heads[who], self.pack.crown[who], R, at + lift[:, None])
     return dict(vertices=v + torch.as_tensor(lift).float()[:, None], normals=n_, rgb=rgb, keypoints=keypoints, name=name, person=who)
-People.actor = _actor
 
-# %% ../nbs/10_synth.ipynb #e5d1d80a
-def _clip(self:People, seed):
+# %% ../nbs/10_synth.ipynb #e853bfdf
+@patch
+def clip(self:People,
+    seed:int): # number of the clip
     "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, K, name, person."
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
     me = self.actor(rng, n)
@@ -487,7 +496,6 @@ def _clip(self:People, seed):
         p = cam @ K.T; joints.append(cam * 1000); uv.append(p[:, :2] / p[:, 2:]); Ks.append(K)
     as32 = lambda x: torch.as_tensor(np.stack(x)).float()
     return dict(frames=_finish(rng, torch.stack(frames), scene), joints=as32(joints), uv=as32(uv), hidden=torch.stack(hidden), K=as32(Ks), name=me['name'], person=me['person'])
-People.clip = _clip
 
 # %% ../nbs/10_synth.ipynb #dfbb2c60
 def write_clip(

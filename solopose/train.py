@@ -48,7 +48,7 @@ def draw_shard(
     np.save(part, torch.stack([c['frames'] for c in drawn]).numpy()); part.rename(out)
     return out
 
-# %% ../nbs/12_train.ipynb #e960f1da
+# %% ../nbs/12_train.ipynb #55161000
 def draw_pool(
     pack, # body pack (path or `BodyPack`)
     path, # folder of the pool
@@ -58,7 +58,7 @@ def draw_pool(
     size:int=128, # picture, px
     first:int=0): # number of the first shard
     "Draw the shards of a pool that are not there yet, one after the other, with a progress bar."
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     from solopose.synth import People, SceneRange
     _, frames, single = POOLS[kind]
     scene = SceneRange(size=size, frames=frames, single=single)

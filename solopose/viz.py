@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'COLOURS', 'VIEWS', 'browser_path', 'figure_png', 'figure_bundle', 'show', 'as_image', 'contact_sheet',
-           'bone_sides', 'to_view', 'skeleton_figure', 'draw_2d', 'pose_player', 'save_html', 'read_curves',
+           'jpeg', 'bone_sides', 'to_view', 'skeleton_figure', 'draw_2d', 'pose_player', 'save_html', 'read_curves',
            'curve_figure']
 
 # %% ../nbs/14_viz.ipynb #08cdaf42
@@ -125,6 +125,17 @@ def contact_sheet(
         sheet.paste(i, (x, y + text))
         if text: ImageDraw.Draw(sheet).text((x + 1, y + 1), str(labels[n]), fill='black')
     return sheet
+
+# %% ../nbs/14_viz.ipynb #3b0b54c9
+def jpeg(
+    image, # PIL image or (H, W, 3) uint8 array
+    quality=82, # of the JPEG, 1 to 95
+): # something a notebook shows
+    "Show a picture as JPEG: a page of noisy frames then takes a tenth of a PNG's room in the notebook."
+    from IPython.display import Image as Shown
+    buffer = io.BytesIO()
+    as_image(image).save(buffer, 'JPEG', quality=quality)
+    return Shown(buffer.getvalue(), format='jpeg')
 
 # %% ../nbs/14_viz.ipynb #fbfc4d6d
 COLOURS = {'left': '#1f77b4', 'right': '#e66101', 'centre': '#555555'}
