@@ -114,7 +114,7 @@ def _crops(video, boxes, size):
         crops.append(crop_frames([frame], b, size)[0]); times.append(t)
     return np.stack(crops), np.array(times)
 
-# %% ../nbs/13_predict.ipynb #09f610fc
+# %% ../nbs/13_predict.ipynb #cbb2ee4d
 def predict_video(
     path, # video file, or a `Video` of `read_video`
     model=None, # a `SoloPose`; None: the shipped one
@@ -124,7 +124,7 @@ def predict_video(
     max_frames=None, # stop after so many
     progress:bool=False): # show a bar
     "3D poses of every frame of a video (section 4.1, many to many); `VideoError` if it cannot be read."
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     began = time.perf_counter()
     model = (model or create_model('solopose-tiny', pretrained=True)).eval()
     video = read_video(path, fps=fps, max_frames=max_frames, size=960) if isinstance(path, (str, Path)) else path
@@ -203,7 +203,7 @@ def poses_to_json(
                 time=r(poses.time, 4), position=r(p, 1), confidence=r(poses.confidence.isel(individuals=0), 3),
                 image_position=r(poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space'), 1))
 
-# %% ../nbs/13_predict.ipynb #06bb2b48
+# %% ../nbs/13_predict.ipynb #fd4de946
 def write_results(
     found:Prediction, # of `predict_video`
     out, # folder, made if needed
@@ -211,17 +211,19 @@ def write_results(
     "Write poses.nc, poses.json and poses.html into a folder; returns their paths."
     from solopose.viz import pose_player, save_html
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    nc, js, page = (out / f'poses.{e}' for e in ('nc', 'json', 'html'))
-    with whole_file(nc) as part: found.poses.to_netcdf(part, engine='h5netcdf')
-    with whole_file(js) as part: part.write_text(json.dumps(poses_to_json(found.poses)))
-    px = found.poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space').values
-    scale = found.video.width / found.video.source_size[0]
-    save_html(pose_player(found.poses, found.video, truth=truth, points2d=px * scale, title=Path(found.video.path).name), page)
-    return [nc, js, page]
+    made = [out / f'poses.{e}' for e in ('nc', 'json', 'html')]
+    with whole_file(made[0]) as nc, whole_file(made[1]) as js, whole_file(made[2]) as page:
+        found.poses.to_netcdf(nc, engine='h5netcdf')
+        js.write_text(json.dumps(poses_to_json(found.poses)))
+        px = found.poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space').values
+        scale = found.video.width / found.video.source_size[0]
+        save_html(pose_player(found.poses, found.video, truth=truth, points2d=px * scale, title=Path(found.video.path).name), page)
+    return made
 
-# %% ../nbs/13_predict.ipynb #8e2384a5
+# %% ../nbs/13_predict.ipynb #54f195e9
 def _run(video, out, weights, device, box, fps, max_frames):
     "The work of `solopose_demo`; returns the lines to print."
+    if Path(out).exists() and not Path(out).is_dir(): raise ValueError(f'--out {out} is a file: name a folder')
     model = create_model('solopose-tiny', pretrained=weights or True).to(device)
     found = predict_video(video or shipped('demo.mp4'), model, box=box, fps=fps, max_frames=max_frames, progress=True)
     truth = None if video else demo_truth()

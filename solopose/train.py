@@ -7,8 +7,9 @@ __all__ = ['POOLS', 'split_people', 'draw_shard', 'draw_pool', 'Pool', 'augment'
            'Recipe', 'learning_rate', 'Batches', 'PoseTask', 'run_facts', 'fit', 'training_poses', 'predict_pool',
            'score', 'solopose_train', 'finish']
 
-# %% ../nbs/12_train.ipynb #ae1c79c1
+# %% ../nbs/12_train.ipynb #44c457c6
 import json
+import logging
 import math
 import platform
 import subprocess
@@ -285,7 +286,7 @@ def _note(path, recipe, start):
     past = json.loads(path.read_text())['sessions'] if path.exists() and start else []
     path.write_text(json.dumps(dict(recipe=asdict(recipe), sessions=[*past, dict(run_facts(), from_step=start)]), indent=1))
 
-# %% ../nbs/12_train.ipynb #3da481ab
+# %% ../nbs/12_train.ipynb #233d5c60
 def fit(
     recipe:Recipe, # what to do
     out, # run folder; an unfinished run in it is continued
@@ -297,6 +298,7 @@ def fit(
     if pl is None: raise ImportError('training needs pytorch-lightning: pip install "solopose[train]"')
     from pytorch_lightning.callbacks import ModelCheckpoint
     from pytorch_lightning.loggers import CSVLogger
+    logging.getLogger('pytorch_lightning').setLevel(logging.WARNING)
     out = Path(out); out.mkdir(parents=True, exist_ok=True); pl.seed_everything(recipe.seed, verbose=False)
     task, last = PoseTask(recipe), out / 'last.ckpt'
     start = int(torch.load(last, map_location='cpu', weights_only=True)['global_step']) if last.exists() else 0
@@ -308,7 +310,7 @@ def fit(
         gradient_clip_val=1., logger=CSVLogger(out, name=None, version='log', flush_logs_every_n_steps=50), log_every_n_steps=25, enable_progress_bar=not quiet, enable_model_summary=False,
         callbacks=[ModelCheckpoint(out, save_last=True, save_top_k=0, train_time_interval=timedelta(minutes=3))],
         val_check_interval=250 if val else None, check_val_every_n_epoch=None if val else 1, num_sanity_val_steps=0, limit_val_batches=1. if val else 0)
-    trainer.fit(task, torch.utils.data.DataLoader(Batches(recipe, start), batch_size=None), torch.utils.data.DataLoader(val, batch_size=None) if val else None, ckpt_path=last if start else None)
+    trainer.fit(task, torch.utils.data.DataLoader(Batches(recipe, start), batch_size=None), torch.utils.data.DataLoader(val, batch_size=None) if val else None, ckpt_path=last if start else None, weights_only=True)
     trainer.save_checkpoint(last)
     task.ema.module.eval()
     return task.ema.module, int(trainer.global_step)
