@@ -219,7 +219,7 @@ class Batches(torch.utils.data.IterableDataset):
         self.pools = {k: Pool(recipe.pool, k) for k in ('single', 'easy', 'clip')}
     def __iter__(self): return (self.batch(i) for i in range(self.start, self.recipe.steps))
 
-# %% ../nbs/12_train.ipynb #939982f3
+# %% ../nbs/12_train.ipynb #cee14a32
 @patch
 def batch(self:Batches,
     i:int): # number of the step
@@ -227,7 +227,9 @@ def batch(self:Batches,
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     r, rng = self.recipe, np.random.default_rng((self.recipe.seed, i, *[rank] * (rank > 0)))
     easy, clips = rng.random() < r.easy_share * (1 - i / (r.easy_end * r.steps)), i >= r.clip_start * r.steps and rng.random() < r.clip_share
-    pool = self.pools['clip' if clips else 'easy' if easy else 'single']
+    kind = 'clip' if clips else 'easy' if easy else 'single'
+    if kind != 'single' and not any(Path(r.pool).glob(f'{kind}_*_frames.npy')): kind, clips = 'single', False
+    pool = self.pools[kind]
     if not pool.shards or i % 100 == 0: pool.refresh()
     b = pool.sample(rng, max(1, r.batch // POOLS[pool.kind][1]))
     if not clips: b = {k: v.flatten(0, 1)[:, None] for k, v in b.items()}
@@ -362,7 +364,7 @@ def _draw_all(pool, pack, single, easy, clip, test, size):
     for kind, n, clips in (('test', test, 250), ('single', single, 500), ('easy', easy, 500), ('clip', clip, 250)):
         if n: draw_pool(pack, pool, kind, n, clips, size)
 
-# %% ../nbs/12_train.ipynb #3627b97b
+# %% ../nbs/12_train.ipynb #5d78b74f
 @call_parse
 def solopose_train(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/tiny',
@@ -371,7 +373,7 @@ def solopose_train(
     single:Param('shards of 2000 single frames to draw', int)=0,
     easy:Param('shards of 2000 single frames with little to distract', int)=0,
     clip:Param('shards of 250 clips of 8 frames to draw', int)=0,
-    test:Param('held-out shards of 250 clips to draw', int)=0,
+    test:Param('held-out shards of 250 clips to draw', int)=1,
     model:Param('name for create_model', str)='solopose-tiny',
     steps:Param('optimiser steps', int)=Recipe.steps,
     batch:Param('frames in a step', int)=Recipe.batch,
