@@ -40,7 +40,7 @@ def _open(path):
     "An open container and its picture stream; VideoError if there is none."
     import av
     p = _path_of(path)
-    try: c = av.open(str(p), metadata_errors='ignore')
+    try: c = av.open(str(p), **({'metadata_errors': 'ignore'} if int(av.__version__.split('.')[0]) < 19 else {}))
     except (av.error.FFmpegError, OSError) as e:
         raise VideoError(f'{p} may not be read: change its permissions' if isinstance(e, PermissionError) else _unreadable(p)) from e
     films = [s for s in c.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
