@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from scipy.ndimage import gaussian_filter1d, median_filter
 from .model import create_model

@@ -14,7 +14,6 @@ import math
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
