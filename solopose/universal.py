@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FRAMES', 'UPPER_BODY', 'reference_points', 'TorsoSize', 'Reference', 'change_frame', 'reference_from', 'lean',
            'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal', 'from_universal',
-           'universal_from_dict']
+           'fit_views', 'disagreement', 'universal_from_dict']
 
 # %% ../nbs/02_universal.ipynb #22b91c23
 from dataclasses import dataclass, asdict
@@ -189,13 +189,13 @@ def _fit_one(points, reference, frame, up, key, check, max_lean, skeleton, where
     R, t = kabsch(a, b)
     return R, t, key, float(np.sqrt(((apply_rigid(a, R, t) - b) ** 2).sum(-1).mean()))
 
-# %% ../nbs/02_universal.ipynb #d320783e
+# %% ../nbs/02_universal.ipynb #de43c000
 def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clips, mm, numpy or torch
                   reference=Reference(), # Reference, see reference_from
                   frame='rfu', # 'rfu' (the paper's numbers) or 'frd' (its text)
                   scope='video', # 'video': one motion for all; 'clip': one for each of B clips
                   up=None, # direction up in the frame of the points; None takes the mean trunk direction
-                  key=None, # index of the key frame if it is known, e.g. from another view of the take
+                  key=None, # index of the key frame if it is known, e.g. from another view of the take; for clips (B,)
                   check=True, # refuse people who face backwards
                   max_lean=20., # a frame is upright up to this angle, degrees
                   skeleton=SKELETON): # Skeleton of the points
@@ -203,9 +203,9 @@ def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clip
     points = np.asarray(points.detach().cpu() if torch.is_tensor(points) else points, float)
     if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
     if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4): raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; give (T, J, 3) or clips (B, T, J, 3)")
-    args = reference, frame, up, key, check, max_lean, skeleton
-    if scope == 'video': R, t, key, res = _fit_one(points.reshape(-1, *points.shape[-2:]), *args)
-    else: R, t, key, res = (np.stack(v) for v in zip(*(_fit_one(p, *args, f'clip {i}: ') for i, p in enumerate(points))))
+    fit = lambda p, k, where='': _fit_one(p, reference, frame, up, k, check, max_lean, skeleton, where)
+    if scope == 'video': R, t, key, res = fit(points.reshape(-1, *points.shape[-2:]), key)
+    else: R, t, key, res = (np.stack(v) for v in zip(*(fit(p, None if key is None else key[i], f'clip {i}: ') for i, p in enumerate(points))))
     return Universal(R, t, np.asarray(key), reference, frame, np.asarray(res))
 
 # %% ../nbs/02_universal.ipynb #53842f7b
@@ -236,6 +236,27 @@ def from_universal(points, # joints (..., J, 3) in the universal frame, numpy or
     "Undo `to_universal`: back to the frame of the video, mm."
     points = points * _scale(fit, unit)
     return apply_rigid(points, *invert_rigid(*_broadcast(fit, points)))
+
+# %% ../nbs/02_universal.ipynb #3afc590a
+def fit_views(views, # dict: name of the view -> joints (T, J, 3) or clips (B, T, J, 3), mm, all of the same frames
+              ups=None, # dict: name of the view -> direction up in its frame; None takes the mean trunk direction
+              key=None, # key frame, or one for each clip; None lets the first view choose
+              **kwargs): # of `fit_universal`
+    "One motion for each view of a take, all of them at the same key frame (paper section 3.1 and Fig. 1): name -> `Universal`."
+    lengths = {n: tuple(p.shape[:-2]) for n, p in views.items()}
+    if len(set(lengths.values())) > 1: raise ValueError(f"the views of one take must have the same frames, not {lengths}")
+    fits = {}
+    for n, p in views.items():
+        fits[n] = fit_universal(p, up=None if ups is None else ups[n], key=key, **kwargs)
+        key = fits[n].key
+    return fits
+
+# %% ../nbs/02_universal.ipynb #63d8b1f1
+def disagreement(many): # poses of all views (V, T, J, 3), mm, or a list of V such arrays
+    "Mean and largest distance of the same joint between two views, mm; joints that are missing are left out."
+    many = [np.asarray(p, float) for p in many]
+    d = np.stack([np.linalg.norm(a - b, axis=-1) for i, a in enumerate(many) for b in many[:i]])
+    return float(np.nanmean(d)), float(np.nanmax(d))
 
 # %% ../nbs/02_universal.ipynb #a7c67e01
 @patch
