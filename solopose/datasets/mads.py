@@ -6,7 +6,8 @@
 __all__ = ['MADS', 'SIZE', 'ACTIONS', 'read_mat', 'mads_poses', 'bouguet_camera', 'write_bouguet', 'video_head', 'mads_take',
            'read_mads', 'write_mads']
 
-# %% ../../nbs/32_mads.ipynb #de300a6a
+# %% ../../nbs/32_mads.ipynb #1cbd9ed4
+from functools import partial
 from pathlib import Path
 import numpy as np
 from ..skeleton import MADS_15, MADS_19
@@ -25,10 +26,11 @@ def read_mat(path, # MATLAB v5 file
         if n not in found: raise TakeError(f"{path} has no variable {n!r}; it is not a file of this data set")
     return [found[n] for n in names]
 
-# %% ../../nbs/32_mads.ipynb #bc22f3df
+# %% ../../nbs/32_mads.ipynb #481b203d
 MADS = {19: MADS_19, 15: MADS_15}
 
-def mads_poses(path): # `<Action>_<Sequence>_GT.mat`
+def mads_poses(path, # `<Action>_<Sequence>_GT.mat`
+               view=None): # does not matter: the joints are in the world
     "Native joints (T, 19 or 15, 3), mm, world, y up; NaN where nothing was measured."
     cells = read_mat(path, 'GTpose2')[0].ravel()
     shapes = {np.shape(c) for c in cells if np.size(c)}
@@ -84,7 +86,7 @@ def _view(folder, name, k, frames):
     except (TakeError, ValueError) as e: view.problem = str(e)
     return view, rate
 
-# %% ../../nbs/32_mads.ipynb #5a07a072
+# %% ../../nbs/32_mads.ipynb #1367a3b4
 def mads_take(path, # `<Action>_<Sequence>_GT.mat`
               fps=None): # frames a second; None: what the header of the videos says, 30 without videos
     "The take around one ground truth file; TakeError with one line if it cannot be used."
@@ -93,7 +95,7 @@ def mads_take(path, # `<Action>_<Sequence>_GT.mat`
     views, rates = zip(*(_view(path.parent, name, k, len(frames)) for k in range(3)))
     if all(v.camera is None for v in views): raise TakeError(f'{name}: no camera can be used: {views[0].problem}')
     fps = fps or next((r for r in rates if r), 30.)
-    return Take('mads', action, action, name, MADS[frames.shape[1]], fps, len(frames), lambda view=None: mads_poses(path), 'world', (0, 1, 0), views,
+    return Take('mads', action, action, name, MADS[frames.shape[1]], fps, len(frames), partial(mads_poses, path), 'world', (0, 1, 0), views,
                 licence='research use; no licence text is published, do not redistribute', head='head')
 
 # %% ../../nbs/32_mads.ipynb #87f2f7ec
