@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'PLACED', 'Z_TO_Y', 'MISTAKES', 'TakeError', 'View', 'Take', 'Recorded', 'ring', 'moving_person',
-           'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames', 'body_size', 'size_problem',
-           'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz']
+           'in_one_room', 'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames', 'body_size',
+           'size_problem', 'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz']
 
 # %% ../../nbs/30_takes.ipynb #224073b8
 from dataclasses import dataclass, replace
@@ -190,6 +190,13 @@ def moving_person(seed=0, # of everything random
     joints = _synthetic_joints(np.random.default_rng(seed), round(seconds * fps), fps)
     return Recorded(subject, action, fps, joints, ring(joints, **cameras))
 
+# %% ../../nbs/30_takes.ipynb #6a3eb9ac
+def in_one_room(recorded, # list of Recorded
+                **cameras): # of `ring`
+    "The same takes, all seen by one ring of cameras."
+    shared = ring(np.concatenate([r.joints.reshape(-1, 3) for r in recorded]), **cameras)
+    return [replace(r, cameras=shared) for r in recorded]
+
 # %% ../../nbs/30_takes.ipynb #73d1e3ee
 PLACED = { # native joint: (from, to, share of the way, (left, forward, up) mm)
     'spine_base': ('pelvis', 'neck', 0., (0, 0, 0)), **{f'spine{n}': ('pelvis', 'neck', s, (0, 0, 0)) for n, s in (('', .5), ('2', .6), ('3', .7), ('4', .85))},
@@ -280,11 +287,12 @@ def side_problem(points): # fifteen keypoints (T, 15, 3), mm
     else: return ''
     return f'{what}; the joints of the file are in another order than its format says'
 
-# %% ../../nbs/30_takes.ipynb #8b63187f
+# %% ../../nbs/30_takes.ipynb #5281f134
 MISTAKES = { # what is wrong -> the camera without the mistake
     'its R and t lead from camera to world': lambda c: replace(c, R=c.R.T, t=-c.R.T @ c.t),
     'its t is where the camera stands': lambda c: replace(c, t=-c.R @ c.t),
     'its R leads from camera to world': lambda c: replace(c, R=c.R.T),
+    'its R leads from camera to world (its centre is right)': lambda c: replace(c, R=c.R.T, t=-c.R.T @ c.centre),
     'its t is in centimetres': lambda c: replace(c, t=c.t * 10),
     'its t is in metres': lambda c: replace(c, t=c.t * 1000),
     'the poses are in the frame of the camera already': lambda c: replace(c, R=np.eye(3), t=np.zeros(3))}
