@@ -141,6 +141,19 @@ def overlay(self:Take,
     else: picture = next(iter(read_video(v.video, start=max(0, v.start + (frame - .5) / self.fps), max_frames=1)))
     return draw_2d(picture, project(pose, v.camera))
 
+# %% ../../nbs/30_takes.ipynb #e2396104
+@patch
+def pictures(self:Take,
+             view=None): # name of a view; None: the first one
+    "Generator of the pictures (H, W, 3) uint8 of a view, one for each pose."
+    from solopose.viz import as_image
+    from solopose.video import read_video
+    v = self.view(view)
+    if v.problem: raise TakeError(f'{self}: view {v.name!r} must not be used: {v.problem}')
+    if v.video is None: raise TakeError(f'{self}: the video of view {v.name!r} is missing')
+    if Path(v.video).is_dir(): yield from (np.asarray(as_image(f)) for f in sorted(Path(v.video).iterdir())[:self.frames])
+    else: yield from read_video(v.video, fps=self.fps, start=v.start, max_frames=self.frames)
+
 # %% ../../nbs/30_takes.ipynb #7ec88277
 @dataclass
 class Recorded:
@@ -262,7 +275,7 @@ def write_frames(path, # video to write; the suffix chooses the container
     if Path(video).suffix == path.suffix: return Path(shutil.copyfile(video, path))
     return write_video(path, read_video(video), fps)
 
-# %% ../../nbs/30_takes.ipynb #333d66b7
+# %% ../../nbs/30_takes.ipynb #70502362
 def body_size(points): # fifteen keypoints (..., 15, 3)
     "Length of the legs plus pelvis to neck, the median over all poses, in the unit of the points."
     part = lambda a, b: np.linalg.norm(points[..., SKELETON.index(a), :] - points[..., SKELETON.index(b), :], axis=-1)
@@ -275,7 +288,9 @@ def size_problem(points): # fifteen keypoints (..., 15, 3), said to be mm
     size = body_size(points)
     if np.isnan(size): return 'no pose has pelvis, neck, hips, knees and ankles; nothing can be checked or used'
     if 700 < size < 2000: return ''
-    unit = next((f'; they look like {u}: multiply the poses by {k}' for u, k in dict(centimetres=10, metres=1000).items() if 700 < size * k < 2000), '; no usual unit explains that')
+    k = next((k for k in (10, 1000, 100, .1, .01, .001) if 700 < size * k < 2000), None)
+    units = {10: '; they look like centimetres', 1000: '; they look like metres'}
+    unit = '; no unit explains that' if k is None else f'{units.get(k, "; a unit was converted twice, or not at all")}: multiply the poses by {k:g}'
     return f'the body measures {size:.3g} mm from ankle to neck, wanted 700 to 2000{unit}'
 
 # %% ../../nbs/30_takes.ipynb #26e7e45f
