@@ -106,12 +106,12 @@ def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
             return data, g['s'], g.get('a', 'test').replace('_', ' '), g.get('v', '0'), int(g['f'])
     raise TakeError(f'nobody knows which take the picture {name!r} belongs to; expected for instance S1_Directions_1.54138969_000001.jpg')
 
-# %% ../../nbs/35_preprocessed.ipynb #ea2ed04b
+# %% ../../nbs/35_preprocessed.ipynb #a33d816d
 @lru_cache(4)
 def _index(path, stamp):
     "{(data set, subject, action): {view: (rows, frame numbers)}} of a file with one row a picture."
     out = {}
-    names = [d['image'] for d in _arrays(path)] if str(path).endswith('.pkl') else _arrays(path, 'imgname')[0]
+    names = [d['image'] for d in _arrays(path)] if str(path).endswith('.pkl') else read_npz(path, ('imgname',))['imgname'] # not kept: it is as large as the poses
     for row, name in enumerate(names):
         data, s, a, v, f = parse_image(str(name))
         rows, frames = out.setdefault((data, s, a), {}).setdefault(v, ([], []))
@@ -124,26 +124,32 @@ def _grid(views):
     step = int(np.gcd.reduce(np.diff(f))) if len(f) > 1 else 1
     return int(f[0]), step, int((f[-1] - f[0]) // step + 1)
 
-# %% ../../nbs/35_preprocessed.ipynb #d3daa64b
+# %% ../../nbs/35_preprocessed.ipynb #feb8063c
 def _rows_of(path, rows, scale):
     "Joints (n, J, 3), mm, NaN without confidence, and pixels (n, J, 2) of some rows."
     if str(path).endswith('.pkl'):
         dicts = [_arrays(path)[r] for r in rows]
         return np.array([d['joints_3d_camera' if scale == 'real' else 'joints_3d'] for d in dicts], float), np.array([d['joints_2d'] for d in dicts], float)
-    S, part = _arrays(path, 'S', 'part')
+    (S,), (part,) = _arrays(path, 'S'), _arrays(path, 'part')
     return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2], float)
+
+def _place(at, values, n):
+    "n frames of which some are known, NaN elsewhere."
+    out = np.full((n, *values.shape[1:]), np.nan)
+    out[at] = values
+    return out
 
 def _flat_poses(path, view, views, cameras, scale):
     "Joints of one view on the grid of its take, tested against its camera."
     (first, step, n), (rows, frames) = _grid(views), views[view]
-    place = lambda rows, frames, p: (out := np.full((n, *p.shape[1:]), np.nan), out.__setitem__((frames - first) // step, p))[0]
-    (p, uv), out = _rows_of(path, rows, scale), None
+    place = lambda frames, p: _place((frames - first) // step, p, n)
+    p, uv = _rows_of(path, rows, scale)
     some = slice(None, None, max(1, len(rows) // 50))
-    if cameras.get(view) is None or scale != 'real': return place(rows, frames, p)
+    if cameras.get(view) is None or scale != 'real': return place(frames, p)
     check_projection(p[some], uv[some], cameras[view])
-    other, out = next((v for v, c in cameras.items() if c is not None), view), place(rows, frames, p)
+    other, out = next((v for v, c in cameras.items() if c is not None), view), place(frames, p)
     if other != view and cameras[view].t.any():
-        both = place(*views[other], _rows_of(path, views[other][0], scale)[0])
+        both = place(views[other][1], _rows_of(path, views[other][0], scale)[0])
         check_world(out, cameras[view], both, cameras[other])
     return out
 
@@ -247,7 +253,7 @@ def read_toolbox(path, # h36m_train.pkl or h36m_validation.pkl
         takes.attempt('/'.join(key[1:]), lambda: _flat_take(path, key, H36M_17, where, scale))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #9b96dcc1
+# %% ../../nbs/35_preprocessed.ipynb #007ba120
 READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, pstmo_train=read_pstmo, pstmo_test=read_pstmo, toolbox=read_toolbox)
 
 def _npz_form(path, names):
@@ -264,6 +270,7 @@ def form_of(path): # file
     "Which form a preprocessed file has, a key of READ; TakeError if none."
     path, form = Path(path), ''
     if not path.is_file(): raise TakeError(f'{path} is no file; name one of {", ".join(("data_3d_h36m.npz", "h36m_train.npz", "data_train_3dhp.npz", "h36m_train.pkl"))}')
+    if path.suffix == '.npz' and not zipfile.is_zipfile(path): read_npz(path) # says that it is cut off
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as z: form = _npz_form(path, {n.removesuffix('.npy') for n in z.namelist()})
     elif path.suffix in ('.pkl', '.pickle'):
@@ -272,7 +279,7 @@ def form_of(path): # file
         if isinstance(first, dict) and {'image', 'joints_3d_camera', 'camera'} <= set(first): form = 'toolbox'
         elif isinstance(first, dict) and {'image', 'joints_3d'} <= set(first): raise TakeError(f'{path} has joints without cameras, as the merge scripts of SoloPose write it; which view a row is and which way it faces is lost, read the original data instead')
         elif isinstance(found, dict) and found and all(isinstance(v, dict) and 'f' in v for v in found.values()): raise TakeError(f'{path} holds cameras; name the npz of the poses, the cameras beside it are found')
-    if not form: raise TakeError(f'{path} is none of the known forms ({", ".join(READ)}): wrong arrays inside, or cut off; see the table in this notebook'.replace('see the table in this notebook', 'copy it again or convert it'))
+    if not form: raise TakeError(f'{path} is none of the known forms ({", ".join(READ)}): it has other contents; convert it, or name another file')
     return form
 
 # %% ../../nbs/35_preprocessed.ipynb #2a686a47
