@@ -6,7 +6,8 @@
 __all__ = ['GENRES', 'VIEWS', 'PROBLEMS', 'LICENCE', 'SETTINGS', 'parse_name', 'read_lines', 'read_splits', 'read_setting',
            'write_setting', 'pickled_shape', 'read_keypoints', 'read_aist', 'sequence_name', 'write_aist']
 
-# %% ../../nbs/33_aist.ipynb #d2c6ba0e
+# %% ../../nbs/33_aist.ipynb #baa71857
+from functools import partial
 from pathlib import Path
 import json, pickle, re
 import numpy as np
@@ -77,11 +78,13 @@ def read_keypoints(path, # keypoints3d/*.pkl
     if not isinstance(held, dict) or key not in held: raise TakeError(f'{path} has no {key!r}; it is no keypoints3d file of AIST++')
     return np.asarray(held[key], float) * 10
 
-# %% ../../nbs/33_aist.ipynb #f911f3ba
+# %% ../../nbs/33_aist.ipynb #b3bd8aef
 def _view(name, camera, videos):
     "One camera of a sequence, with its video if it is there."
     file = videos and videos / f'{name.replace("cAll", camera.name)}.mp4'
     return View(camera.name, camera, file if file and file.exists() else None, problem=PROBLEMS.get((name, camera.name), ''))
+
+def _read(file, key, view): return read_keypoints(file, key)
 
 def _take(file, root, videos, mapping, ignored, split, key):
     "One sequence."
@@ -91,10 +94,10 @@ def _take(file, root, videos, mapping, ignored, split, key):
     if name not in mapping: raise TakeError('mapping.txt does not name its cameras')
     shape = pickled_shape(file) or read_keypoints(file, key).shape
     views = [_view(name, c, videos) for c in read_setting(root / 'cameras' / f'{mapping[name]}.json')]
-    return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17, fps=60., frames=shape[0], read=lambda view: read_keypoints(file, key),
+    return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17, fps=60., frames=shape[0], read=partial(_read, file, key),
                 up=(0., 1., 0.), views=views, split=split.get(name, ''), licence=LICENCE, head='nose')
 
-# %% ../../nbs/33_aist.ipynb #621dcb3d
+# %% ../../nbs/33_aist.ipynb #c5683e8c
 def read_aist(root, # folder with keypoints3d, cameras, ...
               videos=None, # folder of the mp4 files; None: root/videos if there is one
               key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
@@ -105,8 +108,8 @@ def read_aist(root, # folder with keypoints3d, cameras, ...
     if videos and not videos.is_dir(): raise TakeError(f'{videos} is no folder of videos')
     table, withdrawn = root / 'cameras' / 'mapping.txt', root / 'ignore_list.txt'
     if not table.exists(): return Takes(skipped=[(str(root), f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras')])
-    mapping, ignored = dict(l.split() for l in read_lines(table)), set(read_lines(withdrawn)) if withdrawn.exists() else set()
-    for f in sorted((root / 'keypoints3d').glob('*.pkl')): takes.attempt(f'aist: {f.stem}', lambda: _take(f, root, videos, mapping, ignored, read_splits(root), key))
+    mapping, ignored, split = dict(l.split() for l in read_lines(table)), set(read_lines(withdrawn)) if withdrawn.exists() else set(), read_splits(root)
+    for f in sorted((root / 'keypoints3d').glob('*.pkl')): takes.attempt(f'aist: {f.stem}', lambda: _take(f, root, videos, mapping, ignored, split, key))
     if not takes and not takes.skipped: takes.skipped.append((str(root), 'no keypoints3d/*.pkl in it; give the folder of the annotation'))
     return takes
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CAMERAS', 'SIZES', 'SUBJECTS', 'ACTIONS', 'PROBLEMS', 'SHIFTED', 'SPLIT', 'LICENCE', 'KINDS', 'read_cdf', 'write_cdf',
-           'euler_to_matrix', 'matrix_to_euler', 'cameras_from_w0', 'w0_from_cameras', 'Metadata', 'read_metadata',
-           'sequences', 'write_metadata', 'read_h36m', 'write_h36m']
+           'euler_to_matrix', 'matrix_to_euler', 'cameras_from_w0', 'w0_from_cameras', 'sequences', 'write_metadata',
+           'Metadata', 'read_metadata', 'read_h36m', 'write_h36m']
 
-# %% ../../nbs/31_h36m.ipynb #20efa8cf
+# %% ../../nbs/31_h36m.ipynb #1ec66e17
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import re
 import xml.etree.ElementTree as ET
@@ -80,41 +81,6 @@ def w0_from_cameras(cameras): # dict subject number -> its four Cameras
             outside[i, s - 1], inside[i] = [*matrix_to_euler(c.R), *c.centre], [c.K[0, 0], c.K[1, 1], *c.K[:2, 2], k1, k2, k3, p1, p2]
     return np.concatenate([outside.ravel(), inside.ravel()])
 
-# %% ../../nbs/31_h36m.ipynb #346cbdeb
-@dataclass
-class Metadata:
-    "What `metadata.xml` says."
-    path: Path # of the file
-    action: dict # (subject, file name) -> action
-    frames: dict # (subject, file name) -> poses, by the table; empty if there is none
-    w0: np.ndarray # all calibration
-    sizes: dict # subject -> four (width, height), px
-
-# %% ../../nbs/31_h36m.ipynb #313bb88d
-def _texts(row): return [(e.text or '').strip() for e in row]
-
-def _numbers(text): return [int(n) for n in re.findall(r'\d+', text)]
-
-def _rows(root, path):
-    "Subjects, mapping rows [action id, sub-action id, a name for each subject] and the row of picture sizes."
-    rows = [_texts(r) for r in root.findall('mapping/tr')] or [_texts(r) for r in root.find('mapping') or ()]
-    if len(rows) < 33: raise TakeError(f'{path} has {max(0, len(rows) - 1)} sequences, wanted 32; it is truncated, take it from the release again')
-    return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
-
-def read_metadata(path): # metadata.xml of the release
-    "The tables and cameras of Human3.6M."
-    try: root = ET.parse(path).getroot()
-    except ET.ParseError as e: raise TakeError(f'{path} is truncated or no XML ({e}); take it from the release again') from e
-    subjects, rows, sizes = _rows(root, path)
-    names, w0 = _texts(root.find('actionnames') or ()), root.findtext('w0')
-    if not names or w0 is None: raise TakeError(f'{path} has no {"w0" if names else "actionnames"}: the cameras and names of Human3.6M are missing; take it from the release again')
-    action = {(s, r[2 + i]): names[int(r[0]) - 1] for r in rows for i, s in enumerate(subjects)}
-    counts = [n for e in (root.find('frames').iter() if root.find('frames') is not None else ()) if len(n := _numbers(e.text or '')) == 5]
-    counts = counts if len(counts) == len(subjects) * 32 else []
-    frames = {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i, s in enumerate(subjects) for k in range(32)} if counts else {}
-    wide = {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, t in zip(subjects, sizes) if len(n := _numbers(t)) == 8}
-    return Metadata(Path(path), action, frames, np.array(w0.strip(' []\n').split(), float), wide)
-
 # %% ../../nbs/31_h36m.ipynb #47baef1e
 SUBJECTS = tuple(f'S{i}' for i in range(1, 12))
 ACTIONS = '_ALL', 'Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases', 'Sitting', 'SittingDown', 'Smoking', 'TakingPhoto', 'Waiting', 'Walking', 'WalkingDog', 'WalkingTogether'
@@ -140,6 +106,43 @@ def write_metadata(path, # metadata.xml to write
         '<dbcameras><index2id>' + ''.join(f'<value>{c}</value>' for c in CAMERAS) + '</index2id></dbcameras>',
         '<frames>', *counts, '</frames>', f'<w0>[{w0}]</w0>', '</metadata>', '']))
 
+# %% ../../nbs/31_h36m.ipynb #346cbdeb
+@dataclass
+class Metadata:
+    "What `metadata.xml` says."
+    path: Path # of the file
+    action: dict # (subject, file name) -> action
+    frames: dict # (subject, file name) -> poses, by the table; empty if there is none
+    w0: np.ndarray # all calibration
+    sizes: dict # subject -> four (width, height), px
+
+# %% ../../nbs/31_h36m.ipynb #46101ddd
+def _children(root, tag): return [] if (e := root.find(tag)) is None else list(e)
+
+def _texts(row): return [(e.text or '').strip() for e in row]
+
+def _numbers(text): return [int(n) for n in re.findall(r'\d+', text)]
+
+def _rows(root, path):
+    "Subjects, mapping rows [action id, sub-action id, a name for each subject] and the row of picture sizes."
+    rows = [_texts(r) for r in _children(root, 'mapping')]
+    if len(rows) < 33: raise TakeError(f'{path} has {max(0, len(rows) - 1)} sequences, wanted 32; it is truncated, take it from the release again')
+    return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
+
+def read_metadata(path): # metadata.xml of the release
+    "The tables and cameras of Human3.6M."
+    try: root = ET.parse(path).getroot()
+    except ET.ParseError as e: raise TakeError(f'{path} is truncated or no XML ({e}); take it from the release again') from e
+    subjects, rows, sizes = _rows(root, path)
+    names, w0 = _texts(_children(root, 'actionnames')), root.findtext('w0')
+    if not names or w0 is None: raise TakeError(f'{path} has no {"w0" if names else "actionnames"}: the cameras and names of Human3.6M are missing; take it from the release again')
+    action = {(s, r[2 + i]): names[int(r[0]) - 1] for r in rows for i, s in enumerate(subjects)}
+    counts = [n for row in _children(root, 'frames') for e in row.iter() if len(n := _numbers(e.text or '')) == 5]
+    counts = counts if len(counts) == len(subjects) * 32 else []
+    frames = {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i, s in enumerate(subjects) for k in range(32)} if counts else {}
+    wide = {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, t in zip(subjects, sizes) if len(n := _numbers(t)) == 8}
+    return Metadata(Path(path), action, frames, np.array(w0.strip(' []\n').split(), float), wide)
+
 # %% ../../nbs/31_h36m.ipynb #7f99b729
 PROBLEMS = {('S11', 'Directions', '54138969'): 'the video is corrupt in the original release'}
 SHIFTED = {('S9', 'Greeting'), ('S9', 'SittingDown 1'), ('S9', 'Waiting 1')} # 200 mm along x of the world
@@ -163,24 +166,28 @@ def _find_metadata(root):
         if found: return found[0]
     raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; it comes with the code of the release (Release-v1.2)')
 
-# %% ../../nbs/31_h36m.ipynb #628b8609
+# %% ../../nbs/31_h36m.ipynb #4b4541e6
 def _view(home, meta, subject, name, camera):
     "One camera of a sequence, with its video or its folder of pictures if they are there."
     places = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
     return View(camera.name, camera, next((p for p in places if p.exists()), None), problem=PROBLEMS.get((subject, name, camera.name), ''))
+
+def _read_world(file, shift, view): return read_cdf(file) + np.array(shift)
+
+def _read_view(folder, name, view): return read_cdf(folder / f'{name}.{view}.cdf')
 
 def _take(meta, subject, home, file, poses, unshift, name):
     "One sequence."
     if (subject, name) not in meta.action: raise TakeError(f'{file.name} is not in the tables of {meta.path.name}; it was renamed, or is not of {subject}')
     cameras = cameras_from_w0(meta.w0, SUBJECTS.index(subject) + 1, meta.sizes.get(subject, SIZES))
     if not all(c.t.any() for c in cameras): raise TakeError(f'{meta.path.name} has no cameras for {subject}; take the file from the release')
-    shift = np.array([-200., 0, 0]) if unshift and poses == 'world' and (subject, name) in SHIFTED else 0.
-    read = (lambda view: read_cdf(file) + shift) if poses == 'world' else (lambda view: read_cdf(file.with_name(f'{name}.{view}.cdf')))
+    shift = (-200., 0., 0.) if unshift and poses == 'world' and (subject, name) in SHIFTED else (0., 0., 0.)
+    read = partial(_read_world, file, shift) if poses == 'world' else partial(_read_view, file.parent, name)
     return Take(dataset='h36m', subject=subject, action=meta.action[subject, name], name=f'{subject}/{name}', skeleton=H36M_32, fps=50., frames=meta.frames.get((subject, name)) or len(read(CAMERAS[0])),
                 read=read, frame='world' if poses == 'world' else 'camera', up=(0., 0., 1.) if poses == 'world' else None, views=[_view(home, meta, subject, name, c) for c in cameras],
                 split=SPLIT.get(subject, ''), licence=LICENCE, head='head_top')
 
-# %% ../../nbs/31_h36m.ipynb #f8764095
+# %% ../../nbs/31_h36m.ipynb #9b127690
 def read_h36m(root, # folder of the download
               poses='world', # 'world'; 'mono' (camera frames); 'universal' (camera frames, everybody equally tall, does not fit the pictures)
               unshift=False): # take back the 200 mm shift of three sequences of S9
@@ -194,7 +201,9 @@ def read_h36m(root, # folder of the download
         names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f for f in sorted(folder.glob('*.cdf'))}
         for name, file in names.items():
             if not name.startswith('_ALL'): takes.attempt(f'h36m: {subject}/{name}', lambda: _take(meta, subject, home, file, poses, unshift, name))
-    if not takes and not takes.skipped: takes.skipped.append((str(root), f'no {KINDS[poses]}/*.cdf for any subject below it; give the folder that holds S1, S5, ...'))
+    if not takes and not takes.skipped:
+        other = [f'; but there is {d}: pass poses={k!r}' for k, d in KINDS.items() if k != poses and any(_folders(root, d))]
+        takes.skipped.append((str(root), f'no {KINDS[poses]}/*.cdf for any subject below it' + (other[0] if other else '; give the folder that holds S1, S5, ...')))
     return takes
 
 # %% ../../nbs/31_h36m.ipynb #484d388d
