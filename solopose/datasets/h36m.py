@@ -7,8 +7,8 @@ __all__ = ['CAMERAS', 'SIZES', 'SUBJECTS', 'ACTIONS', 'PROBLEMS', 'SHIFTED', 'SP
            'euler_to_matrix', 'matrix_to_euler', 'cameras_from_w0', 'w0_from_cameras', 'sequences', 'write_metadata',
            'Metadata', 'read_metadata', 'read_h36m', 'write_h36m']
 
-# %% ../../nbs/31_h36m.ipynb #1ec66e17
-from dataclasses import dataclass
+# %% ../../nbs/31_h36m.ipynb #3dcaaeb7
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import re
@@ -166,11 +166,19 @@ def _find_metadata(root):
         if found: return found[0]
     raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; it comes with the code of the release (Release-v1.2)')
 
-# %% ../../nbs/31_h36m.ipynb #4b4541e6
+# %% ../../nbs/31_h36m.ipynb #40318036
+def _size(video, otherwise):
+    "(width, height) by the header of a video."
+    import av
+    try:
+        with av.open(str(video)) as c: return c.streams.video[0].width, c.streams.video[0].height
+    except (av.error.FFmpegError, IndexError): return otherwise # a broken video is reported when it is read
+
 def _view(home, meta, subject, name, camera):
     "One camera of a sequence, with its video or its folder of pictures if they are there."
-    places = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
-    return View(camera.name, camera, next((p for p in places if p.exists()), None), problem=PROBLEMS.get((subject, name, camera.name), ''))
+    video, folder = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
+    if video.exists(): camera = replace(camera, size=_size(video, camera.size))
+    return View(camera.name, camera, next((p for p in (video, folder) if p.exists()), None), problem=PROBLEMS.get((subject, name, camera.name), ''))
 
 def _read_world(file, shift, view): return read_cdf(file) + np.array(shift)
 

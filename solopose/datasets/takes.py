@@ -7,10 +7,10 @@ __all__ = ['HEADS', 'MISTAKES', 'PLACED', 'Z_TO_Y', 'ring', 'Recorded', 'moving_
            'size_problem', 'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz', 'in_one_room',
            'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
 
-# %% ../../nbs/30_takes.ipynb #224073b8
+# %% ../../nbs/30_takes.ipynb #bcd3f1ae
 from dataclasses import dataclass, replace
 from pathlib import Path
-import zipfile
+import re, zipfile
 import numpy as np
 from fastcore.basics import patch
 from ..skeleton import SKELETON, Skeleton, select, recipe, forward, evidence, facing, twist, read_pickle
@@ -290,14 +290,14 @@ class Takes(list):
         head = f'{len(self)} takes of {", ".join(sorted({t.dataset for t in self})) or "nothing"}: {sum(t.frames for t in self)} poses, {n} views, {hours:.3f} hours; {len(self.skipped)} skipped'
         return '\n'.join([head, *(f'  skipped {name}: {reason}' for name, reason in self.skipped)])
 
-# %% ../../nbs/30_takes.ipynb #9ec519b3
+# %% ../../nbs/30_takes.ipynb #8b398f4c
 @patch
 def attempt(self:Takes,
             name, # of what is tried, for the list of skipped ones
             make): # function without arguments that returns a Take or several
     "Add what `make` gives; if it raises a TakeError or finds no file, list it as skipped and go on."
     try: made = make()
-    except (TakeError, OSError) as e: self.skipped.append((str(name), str(e).removeprefix(f'{name}: ')))
+    except (TakeError, OSError) as e: self.skipped.append((str(name), re.sub(rf'^(\w+: )?{re.escape(str(name))}: ', '', str(e))))
     else: self.extend([made] if isinstance(made, Take) else made)
 
 # %% ../../nbs/30_takes.ipynb #095649b9
