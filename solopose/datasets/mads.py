@@ -113,16 +113,18 @@ def _view(folder, name, k, frames):
     except (TakeError, ValueError) as e: view.problem = str(e)
     return view, rate
 
-# %% ../../nbs/32_mads.ipynb #1367a3b4
+# %% ../../nbs/32_mads.ipynb #07bed6af
 def mads_take(path, # `<Action>_<Sequence>_GT.mat`
-              fps=None): # frames a second; None: what the header of the videos says, 30 without videos
+              fps=None): # frames a second; None: what the header of the videos says, 30 without videos; another rate gives up the videos
     "The take around one ground truth file; TakeError with one line if it cannot be used."
     path = Path(path); name = path.stem.removesuffix('_GT')
     action, frames = name.split('_')[0], mads_poses(path)
     views, rates = zip(*(_view(path.parent, name, k, len(frames)) for k in range(3)))
     if all(v.camera is None for v in views): raise TakeError(f'{name}: no camera can be used: {views[0].problem}')
-    fps = fps or next((r for r in rates if r), 30.)
-    return Take('mads', action, action, name, MADS[frames.shape[1]], fps, len(frames), partial(mads_poses, path), 'world', (0, 1, 0), views,
+    header = next((r for r in rates if r), 30.)
+    if fps and fps != header:
+        for v in views: v.video = None # their clock is another
+    return Take('mads', action, action, name, MADS[frames.shape[1]], fps or header, len(frames), partial(mads_poses, path), 'world', (0, 1, 0), views,
                 licence='research use; no licence text is published, do not redistribute', head='head')
 
 # %% ../../nbs/32_mads.ipynb #87f2f7ec
