@@ -17,17 +17,21 @@ from ..skeleton import SKELETON, Skeleton, select, recipe, forward, evidence, fa
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import lean
 
-# %% ../../nbs/30_takes.ipynb #d9cc40f2
-def _synthetic_joints(rng, frames, fps):
+# %% ../../nbs/30_takes.ipynb #082b6dd0
+def _random_person(rng, frames, fps):
     "Fifteen keypoints (T, 15, 3) of a random person in random motion, mm, z up, lowest joint 80 mm over the floor."
     from solopose.synth import BodyPack, random_motion, forward_kinematics, body_keypoints
     pack = BodyPack()
     who = int(rng.integers(len(pack)))
+    angles, path, _ = random_motion(rng, frames, fps)
+    points = body_keypoints(pack.heads[who], pack.crown[who], *forward_kinematics(pack.heads[who], angles)) * 1000
+    return points + path[:, None] * 1000 + [0, 0, 80] - points[..., 2].min(1)[:, None, None] * [0, 0, 1]
+
+def _upright_person(rng, frames, fps):
+    "The first random person who stands upright for a moment, with knees or head that tell front from back."
     while True:
-        angles, path, _ = random_motion(rng, frames, fps)
-        points = body_keypoints(pack.heads[who], pack.crown[who], *forward_kinematics(pack.heads[who], angles)) * 1000
-        points = points + path[:, None] * 1000 + [0, 0, 80] - points[..., 2].min(1)[:, None, None] * [0, 0, 1]
-        if np.min(lean(points, (0, 0, 1))) < 12 and np.median(facing(points)) > .3: return points
+        points = _random_person(rng, frames, fps)
+        if lean(points, (0, 0, 1)).min() < 12 and np.median(facing(points)) > .3: return points
 
 # %% ../../nbs/30_takes.ipynb #584bad05
 def ring(points, # what the cameras look at (..., 3), mm, world, z up
@@ -55,7 +59,7 @@ class Recorded:
     cameras: list # of Camera, world (z up, mm) to camera
     videos: list = None # for each camera (T, H, W, 3) uint8, an iterable of frames, or the path of a ready mp4; None: none are written
 
-# %% ../../nbs/30_takes.ipynb #f6e6c15a
+# %% ../../nbs/30_takes.ipynb #bb4e277d
 def moving_person(seed=0, # of everything random
                   seconds=2., # of motion
                   fps=50., # poses a second
@@ -63,7 +67,7 @@ def moving_person(seed=0, # of everything random
                   action='Directions 1', # as the data set calls its actions
                   **cameras): # of `ring`: n, size, names, distortion, ...
     "A synthetic person seen by a ring of cameras, as `Recorded`."
-    joints = _synthetic_joints(np.random.default_rng(seed), round(seconds * fps), fps)
+    joints = _upright_person(np.random.default_rng(seed), round(seconds * fps), fps)
     return Recorded(subject, action, fps, joints, ring(joints, **cameras))
 
 # %% ../../nbs/30_takes.ipynb #5d8deebf
