@@ -218,7 +218,7 @@ def train_poses(folder, # S1/Seq1
         check_world(p[some], cameras[camera], _annotations(path, SCALES[scale], first)[:frames][some], cameras[first])
     return p
 
-# %% ../../nbs/34_mpi.ipynb #92cc64d9
+# %% ../../nbs/34_mpi.ipynb #ea670e40
 def _train_view(folder, k, camera, frames):
     "A view with its video, a file or a folder of pictures, and what is wrong with it."
     view = View(str(k), camera)
@@ -228,7 +228,7 @@ def _train_view(folder, k, camera, frames):
         if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
         elif pictures.is_dir(): view.video = pictures
     except TakeError as e: view.problem = str(e)
-    if n < frames: view.problem = f'the video ends after {n} of {frames} frames'
+    if n < frames - 1: view.problem = f'the video ends after {n} of {frames} frames' # the header of an AVI may miscount by one
     return view
 
 # %% ../../nbs/34_mpi.ipynb #062b1c7c

@@ -190,7 +190,7 @@ def read_spin(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ... of SPIN
         takes.attempt('/'.join(key[1:]), lambda: _flat_take(path, key, SPIN_H36M if key[0] == 'h36m' else SPIN_MPI, where, centred=centred))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #69a70121
+# %% ../../nbs/35_preprocessed.ipynb #517b5b96
 def _pstmo_poses(path, view, key):
     found = _arrays(path, 'data')[0][key]
     if not isinstance(found, dict): return np.asarray(found[0][view]['data_3d'], float)
@@ -204,9 +204,10 @@ def read_pstmo(path, # data_train_3dhp.npz or data_test_3dhp.npz
     def take(key, found):
         test = isinstance(found, dict)
         s, a = (key, 'test') if test else key.split(' ')
-        try: views, fps = ({'0': found}, 25.) if test else (found[0], float(found[1]))
-        except (TypeError, LookupError, ValueError): raise TakeError(f'{key} is not [{{camera: poses}}, fps]') from None
-        sizes = {len(v['data_3d']) for v in views.values()}
+        try:
+            views, fps = ({'0': found}, 25.) if test else (found[0], float(found[1]))
+            sizes = {len(v['data_3d']) for v in views.values()}
+        except (TypeError, LookupError, ValueError, AttributeError): raise TakeError(f'{key} does not hold poses as {{camera: {{data_2d, data_3d}}}} and a frame rate') from None
         if len(sizes) != 1: raise TakeError(f'its views have {", ".join(map(str, sorted(sizes)))} frames; the file is damaged')
         cams = [View(v, where(s, a, v)) for v in sorted(views, key=int)]
         return Take('mpi', s, a, key.replace(' ', '/'), MPI_17, fps, sizes.pop(), partial(_pstmo_poses, path, key=key), 'camera', None if cams[0].camera is None else (0, 1, 0), cams,
@@ -214,11 +215,13 @@ def read_pstmo(path, # data_train_3dhp.npz or data_test_3dhp.npz
     for key, found in _arrays(path, 'data')[0].items(): takes.attempt(key, lambda: take(key, found))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #302ca57d
+# %% ../../nbs/35_preprocessed.ipynb #1dcdd669
 CONVENTIONS = {'R to camera, T the centre': lambda R, T: (R, -R @ T), 'R and T to camera': lambda R, T: (R, T),
                'R to world, T the centre': lambda R, T: (R.T, -R.T @ T), 'R to world, T to camera': lambda R, T: (R.T, T)}
 
 def _toolbox_camera(c, convention, name=''):
+    lost = [n for n in ('R', 'T', 'fx', 'fy', 'cx', 'cy', 'k', 'p') if n not in c]
+    if lost: raise TakeError(f"the camera of a row has no {', '.join(lost)}; this is not the pickle of the Human3.6M toolbox")
     k, p = np.ravel(c['k']), np.ravel(c['p'])
     number = lambda n: float(np.ravel(c[n])[0])
     R, t = CONVENTIONS[convention](np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)))
