@@ -100,9 +100,10 @@ def video_head(path): # video file
             return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (av.error.FFmpegError, IndexError, OSError) as e: raise TakeError(f'{path} is no readable video; copy it again') from e
 
-# %% ../../nbs/32_mads.ipynb #318a3937
+# %% ../../nbs/32_mads.ipynb #dc2d7d36
 SLACK = .01 # share of the frames that a video may lack at its end
 
+# %% ../../nbs/32_mads.ipynb #d4990bb0
 def _view(folder, name, k, frames):
     "Camera k of a sequence, with what is wrong with it, and rate and length of its video."
     video, rate, n, view = folder/f'{name}_C{k}.avi', None, 0, View(f'C{k}')

@@ -111,13 +111,15 @@ def write_captury(path, # ts1-4cameras.calib
     said = dict(sensorSize=sensor, focalLength=camera.K[0, 0] / s, centerOffset=camera.K[:2, 2] / s - sensor / 2, distortion=camera.distortion or np.zeros(5), origin=camera.centre, up=-camera.R[1], right=camera.R[0])
     Path(path).write_text('tc camera calibration v0.3\ncamera\t0\tcam_0\n\tframe\t0\n' + ''.join(f'\t\t{k}\t{row(v)}\n' for k, v in said.items()))
 
-# %% ../../nbs/34_mpi.ipynb #330bcaec
+# %% ../../nbs/34_mpi.ipynb #aee6cd12
 UNIVERSAL = 1.1
 
+# %% ../../nbs/34_mpi.ipynb #1a5c76b1
 def _universal(p, skeleton):
     root = p[:, [skeleton.index('pelvis')]]
     return root + UNIVERSAL * (p - root)
 
+# %% ../../nbs/34_mpi.ipynb #87786c1d
 def _write_train(root, r):
     "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
     from scipy.io import savemat
@@ -167,23 +169,26 @@ def write_mpi(root, # folder to write to
         else: raise TakeError(f'MPI-INF-3DHP has the subjects S1 ... S8 and TS1 ... TS6, not {r.subject!r}')
     return Path(root)
 
-# %% ../../nbs/34_mpi.ipynb #b2306daf
+# %% ../../nbs/34_mpi.ipynb #fc3bf42b
 SCALES = {'real': 'annot3', 'universal': 'univ_annot3'}
 
+# %% ../../nbs/34_mpi.ipynb #6599322b
 @lru_cache(2)
 def _cells(path, stamp, name):
     "{camera: (N, J, D)} of one variable of annot.mat; `stamp` is the time of the file, so that a changed file is read again."
     numbers, cells = read_mat(path, 'cameras', name)
     return {int(k): np.asarray(c, float).reshape(len(c), 28, -1) for k, c in zip(numbers.ravel(), cells.ravel())}
 
+# %% ../../nbs/34_mpi.ipynb #7de386ab
 def _annotations(path, name, camera):
     found = _cells(str(path), Path(path).stat().st_mtime_ns if Path(path).exists() else 0, name)
     if camera not in found: raise TakeError(f'{path} has no camera {camera}')
     return found[camera]
 
-# %% ../../nbs/34_mpi.ipynb #dff5f09e
+# %% ../../nbs/34_mpi.ipynb #61502418
 def _median(x): return float(np.nanmedian(x)) if np.isfinite(x).any() else 0.
 
+# %% ../../nbs/34_mpi.ipynb #189707f7
 def check_projection(joints, # (T, J, 3), mm, camera frame
                      pixels, # (T, J, 2), px
                      camera, # Camera
@@ -193,6 +198,7 @@ def check_projection(joints, # (T, J, 3), mm, camera frame
     if off > most: raise TakeError(f'joints project {off:.0f} px away from their 2D annotation: the calibration belongs to another camera, or its convention is another')
     return off
 
+# %% ../../nbs/34_mpi.ipynb #ab3284d7
 def check_world(joints, # (T, J, 3), mm, frame of camera
                 camera, # Camera
                 others, # (T, J, 3), mm, frame of other
@@ -251,9 +257,10 @@ def train_take(folder, # S1/Seq1
     return Take('mpi', s, q, f'{s}/{q}', MPI_28, float(fps), frames, partial(train_poses, folder, frames=frames, cameras=known, scale=scale), 'camera', (0, 1, 0), views,
                 'train', LICENCE, 'head_top')
 
-# %% ../../nbs/34_mpi.ipynb #a85f8451
+# %% ../../nbs/34_mpi.ipynb #cd63890e
 ACTIVITIES = 'Standing/Walking', 'Exercising', 'Sitting', 'Reaching/Crouching', 'On the floor', 'Sports', 'Miscellaneous'
 
+# %% ../../nbs/34_mpi.ipynb #741e7b62
 def read_annot_data(path, # TS1/annot_data.mat
                     *names): # variables wanted
     "Variables of a test sequence, the first axis is time, (N, 17, D) or (N,); TakeError if it is damaged or lacks one."
@@ -267,7 +274,7 @@ def read_annot_data(path, # TS1/annot_data.mat
     if len({len(a) for a in found}) > 1: raise TakeError(f"{path}: {', '.join(f'{n} has {len(a)}' for n, a in zip(names, found))} frames; the file is damaged")
     return found
 
-# %% ../../nbs/34_mpi.ipynb #cc5ae8f9
+# %% ../../nbs/34_mpi.ipynb #cbbc1aa4
 def ts_poses(folder, # TS1
              view=None, # does not matter: there is one camera
              scale='real', # 'real' or 'universal'
@@ -276,6 +283,7 @@ def ts_poses(folder, # TS1
     p, ok = read_annot_data(Path(folder)/'annot_data.mat', SCALES[scale], 'valid_frame')
     return p if invalid else np.where(ok[:, None, None] > 0, p, np.nan)
 
+# %% ../../nbs/34_mpi.ipynb #35489cec
 def ts_activity(folder): # TS1
     "What is done in every frame (N,), numbers from 1, names in ACTIVITIES."
     return read_annot_data(Path(folder)/'annot_data.mat', 'activity_annotation')[0].astype(int)
@@ -323,9 +331,10 @@ def ts_take(folder, # TS1
     view = View('0', ts_camera(folder, size, studio), folder/'imageSequence' if pictures else None)
     return Take('mpi', folder.name, 'test', folder.name, MPI_17, fps, rows, partial(ts_poses, folder, scale=scale, invalid=invalid), 'camera', None if view.camera.name == 'fitted' else (0, 1, 0), (view,), 'test', LICENCE, 'head_top')
 
-# %% ../../nbs/34_mpi.ipynb #0faebd4d
+# %% ../../nbs/34_mpi.ipynb #8445eb5c
 def _below(root, pattern): return sorted({p for up in ('', '*/', '*/*/') for p in Path(root).glob(up + pattern) if p.is_dir()})
 
+# %% ../../nbs/34_mpi.ipynb #3aa1572b
 def read_mpi(root, # folder that holds S1 ... S8, mpi_inf_3dhp_test_set, or both
              scale='real', # 'real' (annot3) or 'universal' (univ_annot3)
              cameras=VNECT, # numbers of the training cameras wanted, or range(14)

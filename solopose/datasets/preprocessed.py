@@ -22,10 +22,11 @@ from .mpi import TABLE, check_projection, check_world, read_skeletool
 # %% ../../nbs/35_preprocessed.ipynb #453b3736
 LICENCES = {'h36m': 'derived from Human3.6M: academic use after registration, no redistribution', 'mpi': 'derived from MPI-INF-3DHP: research only, non-commercial, no redistribution'}
 
-# %% ../../nbs/35_preprocessed.ipynb #0ae081c4
+# %% ../../nbs/35_preprocessed.ipynb #ea4841bf
 @lru_cache(4)
 def _opened(path, stamp, names): return open_pickle(path) if names is None else read_npz(path, names)
 
+# %% ../../nbs/35_preprocessed.ipynb #45af4a68
 def _arrays(path, *names):
     "Named arrays of an npz, or without names the content of a pickle."
     path = Path(path)
@@ -51,9 +52,10 @@ def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
         except (KeyError, TypeError, ValueError) as e: raise TakeError(f'{path}: camera {key!r} is not as mmpose writes it ({type(e).__name__}: {e})') from None
     return out
 
-# %% ../../nbs/35_preprocessed.ipynb #14e5929e
+# %% ../../nbs/35_preprocessed.ipynb #cf08f8eb
 BESIDE = 'metadata.xml', 'cameras.pkl', 'cameras_train.pkl', 'cameras_test.pkl', 'camera.calibration'
 
+# %% ../../nbs/35_preprocessed.ipynb #208f9f7c
 def _cameras_in(path):
     "Function (subject, action, view) -> Camera or None, of one camera file."
     if path.suffix == '.xml':
@@ -65,6 +67,7 @@ def _cameras_in(path):
     found = mmpose_cameras(path)
     return lambda s, a, v: next((found[k] for k in ((s, v), f'{s}_{a}_Cam{v}', s) if k in found), None)
 
+# %% ../../nbs/35_preprocessed.ipynb #f77f345d
 def find_cameras(path, # file with poses
                  cameras=None): # file with cameras; None: look for the usual names beside it
     "A function (subject, action, view) that gives the Camera, or None where no file knows it."
@@ -72,10 +75,11 @@ def find_cameras(path, # file with poses
     known = [_cameras_in(p) for p in files]
     return lambda subject, action, view: next((c for f in known if (c := f(subject, action, view)) is not None), None)
 
-# %% ../../nbs/35_preprocessed.ipynb #98fc701b
+# %% ../../nbs/35_preprocessed.ipynb #ff6c2397
 def _videopose3d_poses(path, view, subject, action):
     return np.asarray(_arrays(path, 'positions_3d')[0][subject][action], float) * 1000
 
+# %% ../../nbs/35_preprocessed.ipynb #84d3cea0
 def read_videopose3d(path, # data_3d_h36m.npz
                      cameras=None): # metadata.xml or cameras.pkl; None: look beside it
     "VideoPose3D's Human3.6M (doi:10.1109/CVPR.2019.00794): world, mm."
@@ -89,7 +93,7 @@ def read_videopose3d(path, # data_3d_h36m.npz
         for a, p in actions.items(): takes.attempt(f'{s}/{a}', lambda: take(s, a, p))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #b7d66b01
+# %% ../../nbs/35_preprocessed.ipynb #0f8e72b7
 IMAGES = tuple((d, re.compile(p)) for d, p in (
     ('h36m', r'(?P<s>S\d+)_(?P<a>[^/]+)\.(?P<v>\d{8})_(?P<f>\d{6})\.jpg$'),
     ('mpi', r'(?P<s>S\d)_(?P<a>Seq\d)_Cam(?P<v>\d+)_(?P<f>\d{6})\.jpg$'),
@@ -97,6 +101,7 @@ IMAGES = tuple((d, re.compile(p)) for d, p in (
     ('mpi', r'(?P<s>TS\d)(?:/imageSequence/img)?_(?P<f>\d{6})\.jpg$'),
     ('toolbox', r's_(?P<s>\d+)_act_(?P<a>\d+)_subact_(?P<b>\d+)_ca_(?P<v>\d+)_(?P<f>\d{6})\.jpg$')))
 
+# %% ../../nbs/35_preprocessed.ipynb #45ceec2d
 def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
     "Data set, subject, action, view and frame number (from 1) that the name of a picture tells."
     for data, pattern in IMAGES:
@@ -106,7 +111,7 @@ def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
             return data, g['s'], g.get('a', 'test').replace('_', ' '), g.get('v', '0'), int(g['f'])
     raise TakeError(f'nobody knows which take the picture {name!r} belongs to; expected for instance S1_Directions_1.54138969_000001.jpg')
 
-# %% ../../nbs/35_preprocessed.ipynb #a33d816d
+# %% ../../nbs/35_preprocessed.ipynb #37c8f721
 @lru_cache(4)
 def _index(path, stamp):
     "{(data set, subject, action): {view: (rows, frame numbers)}} of a file with one row a picture."
@@ -118,13 +123,14 @@ def _index(path, stamp):
         rows.append(row); frames.append(f)
     return {k: {v: (np.array(r), np.array(f)) for v, (r, f) in sorted(views.items())} for k, views in out.items()}
 
+# %% ../../nbs/35_preprocessed.ipynb #43366219
 def _grid(views):
     "First frame, step and number of frames that hold all views."
     f = np.unique(np.concatenate([f for _, f in views.values()]))
     step = int(np.gcd.reduce(np.diff(f))) if len(f) > 1 else 1
     return int(f[0]), step, int((f[-1] - f[0]) // step + 1)
 
-# %% ../../nbs/35_preprocessed.ipynb #feb8063c
+# %% ../../nbs/35_preprocessed.ipynb #b0ec167f
 def _rows_of(path, rows, scale):
     "Joints (n, J, 3), mm, NaN without confidence, and pixels (n, J, 2) of some rows."
     if str(path).endswith('.pkl'):
@@ -133,12 +139,14 @@ def _rows_of(path, rows, scale):
     (S,), (part,) = _arrays(path, 'S'), _arrays(path, 'part')
     return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2], float)
 
+# %% ../../nbs/35_preprocessed.ipynb #45976175
 def _place(at, values, n):
     "n frames of which some are known, NaN elsewhere."
     out = np.full((n, *values.shape[1:]), np.nan)
     out[at] = values
     return out
 
+# %% ../../nbs/35_preprocessed.ipynb #8cd5cf95
 def _flat_poses(path, view, views, cameras, scale):
     "Joints of one view on the grid of its take, tested against its camera."
     (first, step, n), (rows, frames) = _grid(views), views[view]
@@ -153,7 +161,7 @@ def _flat_poses(path, view, views, cameras, scale):
         check_world(out, cameras[view], both, cameras[other])
     return out
 
-# %% ../../nbs/35_preprocessed.ipynb #d45926e7
+# %% ../../nbs/35_preprocessed.ipynb #0bc623db
 def _flat_take(path, key, skeleton, where, scale='real', centred=False, head='head_top'):
     "One take of a file with one row a picture."
     (data, s, a), views = key, _index(str(path), Path(path).stat().st_mtime_ns)[key]
@@ -166,6 +174,7 @@ def _flat_take(path, key, skeleton, where, scale='real', centred=False, head='he
     return Take(data, s, a.split()[0], f'{s}/{a}' if s[:2] != 'TS' else s, skeleton, native / step, n, partial(_flat_poses, path, views=views, cameras=cameras, scale=scale), 'camera', up,
                 [View(v, cameras[v], None, (first - 1) / native) for v in views], split, LICENCES[data], head)
 
+# %% ../../nbs/35_preprocessed.ipynb #223048c3
 def read_mmpose(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ...
                 cameras=None): # cameras.pkl of mmpose; None: look beside it
     "mmpose's files of Human3.6M and MPI-INF-3DHP: camera frame, mm."
@@ -174,13 +183,14 @@ def read_mmpose(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ...
         takes.attempt('/'.join(key[1:]), lambda: _flat_take(path, key, H36M_17 if key[0] == 'h36m' else MPI_17, where))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #5db3bcf2
+# %% ../../nbs/35_preprocessed.ipynb #2e9bbab8
 _spin = ('r_ankle r_knee r_hip l_hip l_knee l_ankle r_wrist r_elbow r_shoulder l_shoulder l_elbow l_wrist neck {} pelvis thorax spine jaw {} nose l_eye r_eye l_ear r_ear').format
 _parents = dict(r_ankle='r_knee', r_knee='r_hip', r_hip='pelvis', l_hip='pelvis', l_knee='l_hip', l_ankle='l_knee', r_wrist='r_elbow', r_elbow='r_shoulder', r_shoulder='neck', l_shoulder='neck',
                 l_elbow='l_shoulder', l_wrist='l_elbow', neck='spine', head='neck', spine='pelvis')
 SPIN_H36M = Skeleton('spin_h36m', tuple(_spin('lsp_head', 'head').split()), _parents)
 SPIN_MPI = Skeleton('spin_mpi', tuple(_spin('head', 'skull').split()), _parents)
 
+# %% ../../nbs/35_preprocessed.ipynb #e5f9ca59
 def read_spin(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ... of SPIN
               cameras=None): # file with cameras; None: look beside it
     "SPIN's files of Human3.6M and MPI-INF-3DHP: camera frame, or around the pelvis, mm."
@@ -190,13 +200,14 @@ def read_spin(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ... of SPIN
         takes.attempt('/'.join(key[1:]), lambda: _flat_take(path, key, SPIN_H36M if key[0] == 'h36m' else SPIN_MPI, where, centred=centred))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #517b5b96
+# %% ../../nbs/35_preprocessed.ipynb #410ad6cc
 def _pstmo_poses(path, view, key):
     found = _arrays(path, 'data')[0][key]
     if not isinstance(found, dict): return np.asarray(found[0][view]['data_3d'], float)
     ok = np.ravel(found['valid']) > 0
     return np.where(ok[:, None, None], np.asarray(found['data_3d'], float).reshape(len(ok), -1, 3), np.nan)
 
+# %% ../../nbs/35_preprocessed.ipynb #3b84c818
 def read_pstmo(path, # data_train_3dhp.npz or data_test_3dhp.npz
                cameras=None): # camera.calibration of any training sequence; None: look beside it
     "P-STMO's MPI-INF-3DHP: universal skeleton, camera frame, mm."
@@ -215,10 +226,11 @@ def read_pstmo(path, # data_train_3dhp.npz or data_test_3dhp.npz
     for key, found in _arrays(path, 'data')[0].items(): takes.attempt(key, lambda: take(key, found))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #1dcdd669
+# %% ../../nbs/35_preprocessed.ipynb #e3b4a581
 CONVENTIONS = {'R to camera, T the centre': lambda R, T: (R, -R @ T), 'R and T to camera': lambda R, T: (R, T),
                'R to world, T the centre': lambda R, T: (R.T, -R.T @ T), 'R to world, T to camera': lambda R, T: (R.T, T)}
 
+# %% ../../nbs/35_preprocessed.ipynb #c62455a1
 def _toolbox_camera(c, convention, name=''):
     lost = [n for n in ('R', 'T', 'fx', 'fy', 'cx', 'cy', 'k', 'p') if n not in c]
     if lost: raise TakeError(f"the camera of a row has no {', '.join(lost)}; this is not the pickle of the Human3.6M toolbox")
@@ -227,6 +239,7 @@ def _toolbox_camera(c, convention, name=''):
     R, t = CONVENTIONS[convention](np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)))
     return Camera([[number('fx'), 0, number('cx')], [0, number('fy'), number('cy')], [0, 0, 1]], R, t, (1000, 1000), (k[0], k[1], p[0], p[1], k[2]), name, 'h36m')
 
+# %% ../../nbs/35_preprocessed.ipynb #9b5bcbe6
 def toolbox_convention(rows): # dictionaries of the same frame, one for each view
     "The reading of R and T under which the views agree, and how far apart they are then, mm; TakeError if none does."
     joints = [np.asarray(r['joints_3d_camera'], float) for r in rows]
@@ -238,7 +251,7 @@ def toolbox_convention(rows): # dictionaries of the same frame, one for each vie
     if len(rows) < 2 or found[best] > 50: raise TakeError(f'no reading of the cameras brings {len(rows)} views of a frame together (best: {best}, {found[best]:.0f} mm)')
     return best, found[best]
 
-# %% ../../nbs/35_preprocessed.ipynb #f07b0cd9
+# %% ../../nbs/35_preprocessed.ipynb #a5f18556
 def _first_pair(rows, index):
     "Rows of one frame that several views have."
     for views in index.values():
@@ -246,6 +259,7 @@ def _first_pair(rows, index):
             return [rows[r[np.flatnonzero(g == f)[0]]] for r, g in views.values()]
     return []
 
+# %% ../../nbs/35_preprocessed.ipynb #a10d5a9e
 def read_toolbox(path, # h36m_train.pkl or h36m_validation.pkl
                  scale='real'): # 'real', or 'universal' as the authors of SoloPose did
     "The Human3.6M toolbox's pickle: camera frame, mm."
@@ -256,9 +270,10 @@ def read_toolbox(path, # h36m_train.pkl or h36m_validation.pkl
         takes.attempt('/'.join(key[1:]), lambda: _flat_take(path, key, H36M_17, where, scale))
     return takes
 
-# %% ../../nbs/35_preprocessed.ipynb #007ba120
+# %% ../../nbs/35_preprocessed.ipynb #e8813b57
 READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, pstmo_train=read_pstmo, pstmo_test=read_pstmo, toolbox=read_toolbox)
 
+# %% ../../nbs/35_preprocessed.ipynb #93470628
 def _npz_form(path, names):
     "Form of an npz with these arrays."
     if 'positions_3d' in names: return 'videopose3d'
@@ -269,6 +284,7 @@ def _npz_form(path, names):
     data = _arrays(path, 'data')[0] if names == {'data'} else None
     return '' if not isinstance(data, dict) else 'pstmo_test' if all(isinstance(v, dict) and 'valid' in v for v in data.values()) else 'pstmo_train' if all(isinstance(v, list) for v in data.values()) else ''
 
+# %% ../../nbs/35_preprocessed.ipynb #0d9d1ff6
 def form_of(path): # file
     "Which form a preprocessed file has, a key of READ; TakeError if none."
     path, form = Path(path), ''
