@@ -131,11 +131,12 @@ def posture(points, # joints (T, J, 3), mm, numpy
     R, t = kabsch(reference_points(points, skeleton), Reference().triangle())
     return apply_rigid(points, R, t)[..., skeleton.index(*UPPER_BODY), :].reshape(len(points), -1)
 
-# %% ../nbs/02_universal.ipynb #511e40b4
+# %% ../nbs/02_universal.ipynb #c3f3efea
 def key_frame(points, # joints (T, J, 3), mm, numpy or torch
               up=None, # direction up in the frame of the points; None takes the mean trunk direction
               max_lean=20., # a frame is upright up to this angle, degrees
               clusters=3, # of k-means (paper section 3.1)
+              most=500, # upright frames that are clustered; of more, evenly spaced ones
               skeleton=SKELETON): # Skeleton of the points
     "Index of the key frame: upright, and nearest the centre of the largest posture cluster (paper section 3.1)."
     points = np.asarray(points, float)
@@ -146,6 +147,7 @@ def key_frame(points, # joints (T, J, 3), mm, numpy or torch
     upright = np.flatnonzero(usable & (np.nan_to_num(angle, nan=180) <= max_lean))
     if not len(upright): raise ValueError(f"none of {len(points)} frames is upright: the smallest lean is {np.nanmin(angle):.0f} degrees; raise max_lean={max_lean} or give up=")
     from sklearn.cluster import KMeans
+    upright = upright[::-(-len(upright) // most)]
     x = posture(points[upright], skeleton)
     fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
     biggest = np.bincount(fit.labels_).argmax()
