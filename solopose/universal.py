@@ -7,8 +7,9 @@ __all__ = ['FRAMES', 'UPPER_BODY', 'reference_points', 'TorsoSize', 'Reference',
            'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal', 'from_universal',
            'fit_views', 'disagreement', 'universal_from_dict']
 
-# %% ../nbs/02_universal.ipynb #22b91c23
+# %% ../nbs/02_universal.ipynb #23b74404
 from dataclasses import dataclass, asdict
+from functools import lru_cache
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -131,7 +132,15 @@ def posture(points, # joints (T, J, 3), mm, numpy
     R, t = kabsch(reference_points(points, skeleton), Reference().triangle())
     return apply_rigid(points, R, t)[..., skeleton.index(*UPPER_BODY), :].reshape(len(points), -1)
 
-# %% ../nbs/02_universal.ipynb #c3f3efea
+# %% ../nbs/02_universal.ipynb #23d54842
+@lru_cache(1)
+def _threads():
+    "The thread pools of this process, to be limited."
+    import sklearn.cluster # loads them
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController()
+
+# %% ../nbs/02_universal.ipynb #a0aab6b1
 def key_frame(points, # joints (T, J, 3), mm, numpy or torch
               up=None, # direction up in the frame of the points; None takes the mean trunk direction
               max_lean=20., # a frame is upright up to this angle, degrees
@@ -149,7 +158,7 @@ def key_frame(points, # joints (T, J, 3), mm, numpy or torch
     from sklearn.cluster import KMeans
     upright = upright[::-(-len(upright) // most)]
     x = posture(points[upright], skeleton)
-    fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
+    with _threads().limit(limits=1): fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
     biggest = np.bincount(fit.labels_).argmax()
     inside = np.flatnonzero(fit.labels_ == biggest)
     return int(upright[inside[np.linalg.norm(x[inside] - fit.cluster_centers_[biggest], axis=1).argmin()]])
