@@ -67,12 +67,13 @@ def step_of(
     "The step in a checkpoint's name."
     return int(Path(path).stem.partition('-')[2])
 
-# %% ../nbs/11b_checkpoints.ipynb #7f259fb5
+# %% ../nbs/11b_checkpoints.ipynb #8b7f70cd
 def say(
     text): # one line
     "A line on stderr, from the first process only."
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
-    if rank_zero_only.rank == 0: print(f'solopose_train: {text}', file=sys.stderr, flush=True)
+    from tqdm import tqdm
+    if rank_zero_only.rank == 0: tqdm.write(f'solopose_train: {text}', file=sys.stderr) # above a progress bar, not into it
 
 # %% ../nbs/11b_checkpoints.ipynb #e5da8381
 def last_good(
@@ -82,14 +83,14 @@ def last_good(
         if not (wrong := damage(path)): return path
         say(f'{path} cannot be used, {wrong}; falling back to the one before')
 
-# %% ../nbs/11b_checkpoints.ipynb #53a689a8
+# %% ../nbs/11b_checkpoints.ipynb #3788c995
 class WholeIO(TorchCheckpointIO):
     "Lightning's checkpoint files, written whole or not at all; a full disk costs a line, not the run."
     failed = False
     def save_checkpoint(self, checkpoint, path, storage_options=None):
         Path(path).parent.mkdir(parents=True, exist_ok=True); self.failed = True
         try:
-            with written_whole(path) as part: torch.save(checkpoint, part)
+            with written_whole(path) as part, open(part, 'wb') as f: torch.save(checkpoint, f)
             self.failed = False
         except (OSError, RuntimeError) as e: # torch reports a full disk as RuntimeError
             kept = next((p.name for p in checkpoints(Path(path).parent) if not damage(p)), 'none')

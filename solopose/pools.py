@@ -164,13 +164,13 @@ def sample(self:Pool,
     pick = lambda k: np.stack([shards[s][1][k][i] for s, i in picks])
     return as_samples(np.stack([shards[s][0][i] for s, i in picks]), {k: pick(k) for k in ('joints', 'uv', 'hidden')})
 
-# %% ../nbs/11a_pools.ipynb #c4dd7b2a
+# %% ../nbs/11a_pools.ipynb #352877b8
 @patch
 def everything(self:Pool,
     batch:int=16): # clips at a time
     "All clips in order, in batches of `sample`'s form."
     for frames, truth in self.shards.values():
-        for i in range(0, len(frames), batch): yield as_samples(frames[i:i + batch], {k: truth[k][i:i + batch] for k in ('joints', 'uv', 'hidden')})
+        for i in range(0, len(frames), batch): yield as_samples(np.array(frames[i:i + batch]), {k: truth[k][i:i + batch] for k in ('joints', 'uv', 'hidden')})
 
 # %% ../nbs/11a_pools.ipynb #cd859759
 @patch

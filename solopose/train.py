@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FREE', 'plane_loss', 'counts', 'pose_loss', 'Recipe', 'with_text', 'learning_rate', 'parameter_groups', 'my_rows',
-           'PoolSource', 'SynthSource', 'StoreSource', 'open_source', 'Batches', 'GlobalNorm', 'synchronised',
-           'starting_net', 'PoseTask', 'Curves', 'curves', 'Bar', 'trainer_for', 'fit', 'matrix_rate', 'step_times',
-           'draw_missing', 'finish', 'solopose_train']
+           'PoolSource', 'SynthSource', 'StoreSource', 'open_source', 'Batches', 'SumOverAll', 'GlobalNorm',
+           'synchronised', 'starting_net', 'PoseTask', 'Curves', 'curves', 'Bar', 'trainer_for', 'averaged_net', 'fit',
+           'matrix_rate', 'step_times', 'draw_missing', 'finish', 'solopose_train']
 
 # %% ../nbs/12_train.ipynb #6003840c
 import ast
@@ -259,13 +259,20 @@ def batch(self:Batches,
     draws = augment_draws(n, torch.Generator().manual_seed(int(rng.integers(2 ** 31))), r.turn, r.zoom, r.shift)
     return dict(b, draws={k: v[my_rows(n, self.part)] for k, v in draws.items()})
 
-# %% ../nbs/12_train.ipynb #ec8ce458
+# %% ../nbs/12_train.ipynb #5d7f7abc
+class SumOverAll(torch.autograd.Function):
+    "The sum of a tensor over all processes, through which gradients flow."
+    @staticmethod
+    def forward(ctx, x): x = x.clone(); torch.distributed.all_reduce(x); return x
+    @staticmethod
+    def backward(ctx, grad): grad = grad.clone(); torch.distributed.all_reduce(grad); return grad
+
+# %% ../nbs/12_train.ipynb #5b637e3c
 class GlobalNorm:
     "Batch normalisation over the rows of all processes; put in front of a batch norm's class by `synchronised`."
     def forward(self, x):
         if not (self.training and torch.distributed.is_initialized()): return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-        world, z = torch.distributed.get_world_size(), x.float(); over = lambda v: all_reduce(v.mean((0, 2, 3))) / world
+        world, z = torch.distributed.get_world_size(), x.float(); over = lambda v: SumOverAll.apply(v.mean((0, 2, 3))) / world
         mean = over(z); z = z - mean[:, None, None]; var = over(z.square())
         with torch.no_grad():
             n = world * x.numel() // x.shape[1]; self.num_batches_tracked += 1
@@ -298,7 +305,7 @@ def starting_net(
     if net.config.name != recipe.model: raise ValueError(f'init: {recipe.init} has weights of {net.config.name!r}, the recipe wants {recipe.model!r}')
     return net
 
-# %% ../nbs/12_train.ipynb #3e1fc829
+# %% ../nbs/12_train.ipynb #c458db18
 class PoseTask(pl.LightningModule if pl else object):
     "A `SoloPose` in training, with its running average."
     def __init__(self,
@@ -307,17 +314,18 @@ class PoseTask(pl.LightningModule if pl else object):
         super().__init__()
         self.recipe, self.stop, self.automatic_optimization = recipe, stop or recipe.steps, False
         self.net = starting_net(recipe).to(memory_format=torch.channels_last)
-        swa = torch.optim.swa_utils
-        self.ema = swa.AveragedModel(self.net, multi_avg_fn=swa.get_ema_multi_avg_fn(recipe.ema), use_buffers=True).requires_grad_(False)
+        swa = torch.optim.swa_utils # fsdp: tensors that are shared out and others do not go into one call
+        how = dict(avg_fn=swa.get_ema_avg_fn(recipe.ema)) if recipe.strategy == 'fsdp' else dict(multi_avg_fn=swa.get_ema_multi_avg_fn(recipe.ema))
+        self.ema = swa.AveragedModel(self.net, use_buffers=True, **how).requires_grad_(False)
 
-# %% ../nbs/12_train.ipynb #8fb31f60
+# %% ../nbs/12_train.ipynb #618620eb
 @patch
 def configure_model(self:PoseTask):
     "What must be done before the network is given to several processes, once."
     if self.trainer.world_size > 1: self.net = synchronised(self.net)
     if self.recipe.strategy == 'fsdp':
         from torch.distributed.fsdp import fully_shard
-        for net in (self.net, self.ema.module): fully_shard(net, mesh=self.device_mesh['data_parallel'])
+        for net in (self.net, self.ema.module): fully_shard(net.to(memory_format=torch.contiguous_format), mesh=self.device_mesh['data_parallel'])
     if self.recipe.compile: self.net.compile()
 
 # %% ../nbs/12_train.ipynb #7bf7bd29
@@ -477,6 +485,15 @@ def trainer_for(
         logger=_loggers(out, session), callbacks=callbacks, default_root_dir=out, use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=0)
 
+# %% ../nbs/12_train.ipynb #93d9deab
+def averaged_net(
+    checkpoint, # file of a run
+    recipe:Recipe): # of the run
+    "The averaged network in a checkpoint, in eval mode."
+    state, mark, net = torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict'], 'ema.module.', starting_net(recipe)
+    net.load_state_dict({k.removeprefix(mark): v for k, v in state.items() if k.startswith(mark)})
+    return net.eval()
+
 # %% ../nbs/12_train.ipynb #6490cf1d
 def _held_out(recipe, clips):
     "Batches of held-out clips for the curve, none if the pool has none."
@@ -484,7 +501,7 @@ def _held_out(recipe, clips):
     if not clips or not test: return []
     test.refresh(); return [b for _, b in zip(range(max(1, clips // 16)), test.everything(16))]
 
-# %% ../nbs/12_train.ipynb #60b0902b
+# %% ../nbs/12_train.ipynb #2b26d98c
 def fit(
     recipe:Recipe, # what to do
     out, # run folder; an unfinished run in it is continued
@@ -506,7 +523,8 @@ def fit(
     try: trainer.fit(task, ckpt_path=last, weights_only=True)
     except FloatingPointError as e: raise FloatingPointError(f'{e}; stopped. Last good state: {last_good(out)}. Try a smaller lr, or precision=32-true') from None
     if keeper.signal: raise KeyboardInterrupt(f'stopped by a signal at step {trainer.global_step}; the same command goes on from {last_good(out)}')
-    task.ema.module.eval(); return task.ema.module, int(trainer.global_step)
+    net = averaged_net(last_good(out), recipe) if recipe.strategy == 'fsdp' else task.ema.module.eval() # fsdp: no process has the whole
+    return net, int(trainer.global_step)
 
 # %% ../nbs/12_train.ipynb #be0fa3f1
 def matrix_rate(
