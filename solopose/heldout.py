@@ -111,7 +111,7 @@ def by_group(
         out[str(k)] = dict(frames=int(m.sum()), **e, constant=round(float(mpjpe(constant[m], true[m])), 1))
     return out
 
-# %% ../nbs/11c_heldout.ipynb #8fcf1231
+# %% ../nbs/11c_heldout.ipynb #2bf74ff8
 def report(
     model, # a `SoloPose`
     pool, # folder with test (and single) shards
@@ -120,13 +120,14 @@ def report(
     "Everything that goes on a model card: errors of the model and the blind answers (mm), and the model's by joint, action, view and visibility."
     pred, true, visible = predict_pool(model, pool, most); blind = blind_answers(training_poses(pool, pack), true); constant = blind['constant pose']
     test = Pool(pool, 'test'); test.refresh(); views = dict(zip(VIEWS, view_of(test.about('joints')[:most])))
-    n, error = (lambda x: round(float(x), 1)), (pred - true).norm(dim=-1)
+    n, error, blank = (lambda x: round(float(x), 1)), (pred - true).norm(dim=-1), (constant - true).norm(dim=-1)
+    other = torch.arange(len(SKELETON)) != PELVIS # the root has no error and lies inside the body
     return dict(clips=len(true), frames=true.shape[0] * true.shape[1], people=len(set(test.about('person')[:most].tolist())),
         overall={'model': dict(errors(pred, true), interval=interval(pred, true)), **{k: errors(v, true) for k, v in blind.items()}},
         joint={k: dict(mpjpe=n(v), constant=n(c)) for (k, v), c in zip(per_joint(pred, true).items(), per_joint(constant, true).values())},
         action=by_group([str(x).split('/')[0] for x in test.about('names')[:most]], pred, true, constant),
         **{k: by_group(binned(v.ravel(), VIEWS[k]).reshape(v.shape), pred, true, constant) for k, v in views.items()},
-        visibility={k: dict(share=round(float(m.float().mean()), 3), mpjpe=n(error[m].mean())) for k, m in (('seen', visible), ('hidden', ~visible)) if m.any()})
+        visibility={k: dict(share=n(100 * m[..., other].float().mean()) / 100, mpjpe=n(error[m & other].mean()), constant=n(blank[m & other].mean())) for k, m in (('seen', visible), ('hidden', ~visible)) if (m & other).any()})
 
 # %% ../nbs/11c_heldout.ipynb #98f026a9
 def score(

@@ -536,7 +536,7 @@ def matrix_rate(
     for _ in range(6): wait(); t = time.perf_counter(); a @ a; wait(); times.append(time.perf_counter() - t)
     return 2 * n ** 3 / min(times[1:])
 
-# %% ../nbs/12_train.ipynb #75b797e1
+# %% ../nbs/12_train.ipynb #1c710b61
 def step_times(
     recipe:Recipe, # with a pool that is drawn
     steps:int=12, # measured, after three that are not
@@ -555,23 +555,27 @@ def step_times(
     data, forward, backward, frames = np.median(rows[3:], 0); total = data + forward + backward
     work = 6 * sum(r['macs'] for r in trace(net, frames=1)) * frames; rate = matrix_rate(device, torch.bfloat16 if low else torch.float32)
     n = lambda x: round(float(x), 3)
-    return dict(frames_per_s=round(frames / total, 1), data=n(data / total), forward=n(forward / total), backward=n(backward / total), matrix_share=n(work / (forward + backward) / rate), matrix_tflops=n(rate / 1e12), batch=recipe.batch, precision=recipe.precision, **{k: v for k, v in run_facts().items() if k != 'command'})
+    return dict(frames_per_s=round(float(frames / total), 1), data=n(data / total), forward=n(forward / total), backward=n(backward / total), matrix_share=n(work / (forward + backward) / rate), matrix_tflops=n(rate / 1e12), batch=recipe.batch, precision=recipe.precision, **{k: v for k, v in run_facts().items() if k != 'command'})
 
-# %% ../nbs/12_train.ipynb #9cbe5db3
+# %% ../nbs/12_train.ipynb #b18c1cae
 def draw_missing(
     pool, # folder
     pack, # body pack
     shards:dict, # kind -> how many
     size:int, # picture, px
-    processes:int=1): # that draw
-    "Draw what is missing of a pool, the body pack first; returns nothing."
+    processes:int=1, # that draw
+    minutes:float=0.): # begin no shard after this long, 0: no limit; then every kind has its share
+    "Draw what is missing of a pool, the body pack first."
     todo = {k: n for k, n in shards.items() if n and len(list(Path(pool).glob(f'{k}_*_frames.npy'))) < n}
     if not todo: return
     Path(pool).mkdir(parents=True, exist_ok=True)
     if pack and not Path(pack).exists():
         from solopose.synth import build_body_pack
         say('building the body pack (about a minute)'); Path(pack).parent.mkdir(parents=True, exist_ok=True); build_body_pack(pack)
-    for kind, n in todo.items(): draw_pool(pack or None, pool, kind, n, 250 if kind in ('clip', 'test') else 500, size, processes=processes)
+    end, left = time.monotonic() + 60 * minutes, sum(todo.values())
+    for kind, n in todo.items():
+        share = max(1e-3, (end - time.monotonic()) / 60 * n / left) if minutes else 0.; left -= n
+        draw_pool(pack or None, pool, kind, n, 250 if kind in ('clip', 'test') else 500, size, processes=processes, minutes=share)
 
 # %% ../nbs/12_train.ipynb #2adf72b9
 def finish(
@@ -605,7 +609,7 @@ def _recipe(set, **flags):
         except ValueError: raise ValueError(f"--data {data!r}: write source=weight,source=weight, e.g. pool=0.7,synth=0.3") from None
     return with_text(recipe, set)
 
-# %% ../nbs/12_train.ipynb #935c04a2
+# %% ../nbs/12_train.ipynb #fc84e167
 @call_parse
 def solopose_train(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/tiny',
@@ -631,18 +635,20 @@ def solopose_train(
     workers:Param('processes of each device that read batches', int)=0,
     compile:Param('torch.compile', bool)=False,
     set:Param("other fields of Recipe: 'ema=.999 warmup=1000'", str)='',
-    minutes:Param('stop after so many minutes, 0: never', float)=0.,
+    minutes:Param('stop training so many minutes after the start, 0: never', float)=0.,
+    draw_minutes:Param('stop drawing after so many minutes, 0: when everything is drawn', float)=0.,
     every:Param('seconds between checkpoints', float)=180.,
     log_every:Param('steps between rows of the log', int)=25,
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Train SoloPose on drawn people or recorded clips: draw, fit, measure, write weights"
     if threads: torch.set_num_threads(threads)
+    began = time.monotonic()
     try:
         recipe = _recipe(set, model=model, init=init, data=data, pool=pool, pack=pack if Path(pack).exists() else '', steps=steps, batch=batch, accumulate=accumulate, lr=lr, seed=seed,
                          precision=precision, devices=devices, nodes=nodes, strategy=strategy, workers=workers, compile=compile)
         first, size = not int(os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or 0), starting_net(recipe).config.image_size
-        if first: draw_missing(pool, pack, dict(test=test, single=single, easy=easy, clip=clip), size, draw)
-        net, step = fit(recipe, out, minutes, every=every, log_every=log_every)
+        if first: draw_missing(pool, pack, dict(test=test, single=single, easy=easy, clip=clip), size, draw, draw_minutes)
+        net, step = fit(recipe, out, max(1e-4, minutes - (time.monotonic() - began) / 60) if minutes else 0., every=every, log_every=log_every)
         if first: print(f'{step} of {recipe.steps} steps'); finish(net, out, pool, step)
     except KeyboardInterrupt as e: say(str(e) or 'stopped'); sys.exit(130)
     except (ValueError, OSError, ImportError, FloatingPointError) as e: say(' '.join(str(e).split())); sys.exit(2)
