@@ -200,10 +200,11 @@ def _mirror(b, flip):
     for k, edge in (('joints', 0.), ('uv', 1.)): out[k] = torch.cat([(out[k][..., 0] * sign + edge * flip.view(-1, 1, 1))[..., None], out[k][..., 1:]], -1)
     return out
 
-# %% ../nbs/11a_pools.ipynb #8699e163
+# %% ../nbs/11a_pools.ipynb #9356d75e
 def augment(
     batch:dict, # of `Pool.sample`
-    draws:dict): # of `augment_draws`, on the same device
+    draws:dict, # of `augment_draws`, on the same device
+    camera:bool=True): # the joints have the camera's axes, so they turn with the picture
     "Mirror, turn, zoom, shift and recolour clips; returns float frames in 0..1 with the truth changed alike."
     b = _mirror({k: batch[k] for k in ('frames', 'joints', 'uv', 'mask', 'visible') if k in batch}, draws['flip'])
     x, n, a, s, d = b['frames'].float() / 255, len(b['frames']), draws['turn'], draws['zoom'], draws['shift']
@@ -212,6 +213,6 @@ def augment(
     grid = F.affine_grid(theta, (n, 3, *x.shape[-2:]), align_corners=False)
     x = F.grid_sample(x.flatten(1, 2), grid, padding_mode='reflection', align_corners=False).view_as(x)
     uv = ((b['uv'] - .5) @ rot.transpose(1, 2)[:, None]) * s[:, None, None, None] + .5 + d[:, None, None]
-    joints = torch.cat([b['joints'][..., :2] @ rot.transpose(1, 2)[:, None], b['joints'][..., 2:]], -1)
+    joints = torch.cat([b['joints'][..., :2] @ rot.transpose(1, 2)[:, None], b['joints'][..., 2:]], -1) if camera else b['joints']
     x = (x * draws['gain'][:, None, :, None, None] + draws['offset'][:, None, :, None, None]).clamp(0, 1) ** draws['gamma'][:, None, None, None, None]
     return {**b, 'frames': x, 'joints': joints, 'uv': uv}
