@@ -112,7 +112,17 @@ def _read_pack(path):
     if missing or t['heads'].shape[1:] != (len(CONTROLS), 3): raise ValueError(f"{path}: not a body pack of this rig (it lacks {', '.join(sorted(missing)) or f'the {len(CONTROLS)} controls'}); write one with build_body_pack")
     return t, about
 
-# %% ../nbs/10_bodies.ipynb #4debd3be
+# %% ../nbs/10_bodies.ipynb #c11be5b1
+def _soles(vertices, foot):
+    "Heel and ball of the left and right foot at rest: (N, 2, 2, 3), m, from vertices (N, V, 3) and the mask of the feet."
+    mean, out = vertices.mean(0), []
+    for side in (mean[:, 0] > 0, mean[:, 0] < 0):
+        m = np.flatnonzero(foot & side); y, z = mean[m, 1], mean[m, 2]
+        back, low = (y - y.min()) / np.ptp(y), z < z.min() + .02
+        out.append([vertices[:, m[low & (back > lo) & (back < hi)]].mean(1) for lo, hi in ((.8, 1.01), (.2, .4))])
+    return np.moveaxis(np.array(out), 2, 0)
+
+# %% ../nbs/10_bodies.ipynb #97926c0a
 class BodyPack:
     "People read from a pack; tensors in metres, float32."
     def __init__(self,
@@ -124,6 +134,7 @@ class BodyPack:
         self.weights = self.weights / self.weights.sum(1, keepdim=True)
         self.part = self.weights.argmax(1)
         self.regions = t.get('regions', torch.as_tensor(body_regions(self.vertices.float().mean(0), self.heads.mean(0), self.crown.mean(0), self.part)))
+        self.soles = _soles(self.vertices.float().numpy(), self.region('foot').numpy())
         self.shapes = dict(zip(self.about.get('shapes', '').split(), t['shapes'].numpy().T)) if 'shapes' in t else {}
     def __len__(self): return len(self.vertices)
     def region(self, *names):
