@@ -149,11 +149,11 @@ def _normals(vertices, faces):
     for i in range(3): out.index_add_(0, faces[:, i], n)
     return torch.nn.functional.normalize(out, dim=-1)
 
-# %% ../nbs/10_bodies.ipynb #95d4a395
-_SIDED = dict(clavicle_lift=(-5, 35), shoulder_flex=(-55, 175), shoulder_abd=(-25, 150), shoulder_twist=(-80, 80), elbow_flex=(0, 148), forearm_twist=(-70, 70),
-              wrist_flex=(-50, 60), hip_flex=(-30, 125), hip_abd=(-20, 60), hip_twist=(-35, 35), knee_flex=(0, 145), ankle_flex=(-40, 25))
-LIMITS = dict(root_lean=(-100, 110), root_side=(-95, 95), root_yaw=(-180, 180), spine_flex=(-25, 60), spine_side=(-35, 35), spine_twist=(-45, 45),
-              neck_flex=(-40, 45), neck_side=(-35, 35), neck_twist=(-65, 65), **{f'{s}_{k}': v for s in 'lr' for k, v in _SIDED.items()})
+# %% ../nbs/10_bodies.ipynb #8df8c0da
+_SIDED = dict(clavicle_lift=(-10, 40), shoulder_flex=(-60, 180), shoulder_abd=(-35, 170), shoulder_twist=(-130, 130), elbow_flex=(0, 150), forearm_twist=(-80, 80),
+              wrist_flex=(-60, 70), hip_flex=(-35, 135), hip_abd=(-35, 80), hip_twist=(-50, 50), knee_flex=(0, 150), ankle_flex=(-55, 35))
+LIMITS = dict(root_lean=(-100, 110), root_side=(-95, 95), root_yaw=(-180, 180), spine_flex=(-35, 75), spine_side=(-40, 40), spine_twist=(-50, 50),
+              neck_flex=(-55, 55), neck_side=(-40, 40), neck_twist=(-80, 80), **{f'{s}_{k}': v for s in 'lr' for k, v in _SIDED.items()})
 ANGLES = tuple(LIMITS)
 
 # %% ../nbs/10_bodies.ipynb #e684873e
@@ -180,7 +180,7 @@ def alignments(heads):
     for s in 'lr': out[f'{s}_hand'] = out[f'{s}_forearm']
     return np.stack([out[n] for n in names])
 
-# %% ../nbs/10_bodies.ipynb #5745c70d
+# %% ../nbs/10_bodies.ipynb #b6473e9b
 def _local(a):
     "Anatomical rotation of each control relative to its parent, from the angles dict (each (T,), degrees)."
     half = lambda k: a[k] / 2
@@ -193,7 +193,7 @@ def _local(a):
         r[f'{s}_upperarm'] = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex')) @ _turn('z', m * g('shoulder_twist'))
         r[f'{s}_forearm'] = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
         r[f'{s}_hand'] = _turn('x', -g('wrist_flex'))
-        r[f'{s}_thigh'] = _turn('y', m * g('hip_abd')) @ _turn('x', -g('hip_flex')) @ _turn('z', m * g('hip_twist'))
+        r[f'{s}_thigh'] = _turn('x', -g('hip_flex')) @ _turn('y', m * g('hip_abd')) @ _turn('z', m * g('hip_twist'))
         r[f'{s}_shank'] = _turn('x', g('knee_flex'))
         r[f'{s}_foot'] = _turn('x', -g('ankle_flex'))
     return r
