@@ -159,9 +159,10 @@ ANGLES = tuple(LIMITS)
 # %% ../nbs/10_bodies.ipynb #e684873e
 def _turn(axis, degrees):
     "Rotation matrices (T, 3, 3) about a named axis."
-    a = np.radians(np.asarray(degrees, np.float64)); c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
-    rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c), z=(c, -s, z, s, c, z, z, z, o))[axis]
-    return np.stack(rows, -1).reshape(*a.shape, 3, 3)
+    a = np.radians(np.asarray(degrees, np.float64)); c, s = np.cos(a), np.sin(a)
+    out, (i, j, k) = np.zeros((*a.shape, 3, 3)), dict(x=(0, 1, 2), y=(1, 2, 0), z=(2, 0, 1))[axis]
+    out[..., i, i] = 1; out[..., j, j] = out[..., k, k] = c; out[..., j, k] = -s; out[..., k, j] = s
+    return out
 
 # %% ../nbs/10_bodies.ipynb #e00cbccd
 def _arc(a, b):
