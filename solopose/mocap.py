@@ -4,17 +4,22 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'LEG', 'CaptureError', 'Capture', 'find_roles', 'bone_lengths', 'read_bvh', 'read_asf', 'read_amc',
-           'read_deepmimic', 'read_motion', 'resample', 'attention', 'fit_angles', 'leg_length', 'retarget']
+           'read_deepmimic', 'read_motion', 'resample', 'attention', 'fit_angles', 'leg_length', 'retarget',
+           'fit_report', 'write_bvh', 'split_of', 'build_motion_pack', 'MotionPack']
 
-# %% ../nbs/10b_mocap.ipynb #cc8142e7
+# %% ../nbs/10b_mocap.ipynb #9cfb6f16
 from dataclasses import dataclass, replace
 from pathlib import Path
 import hashlib, json, re
 import numpy as np
+import torch
+from fastcore.basics import patch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from .bodies import ANGLES, CONTROLS, LIMITS, PARENT, BodyPack, _local, _turn, alignments, body_keypoints, forward_kinematics
-from .motion import Motion, foot_lock
+from .bodies import ANGLES, CONTROLS, LIMITS, PARENT, _local, _turn
+from .motion import Motion, on_floor, random_motion
 
 # %% ../nbs/10b_mocap.ipynb #f71022b0
 class CaptureError(ValueError):
@@ -60,8 +65,8 @@ def _unit(leg, where):
         if lo <= leg <= hi: return UNITS[k]
     raise CaptureError(f"{where}: a leg is {leg:.3g} long, which is no adult's in {', '.join(_LEG)}; pass unit= one of {', '.join(UNITS)} or the mm in one unit")
 
-# %% ../nbs/10b_mocap.ipynb #acc1cfee
-_LIMBS = dict(thigh=('upleg', 'femur', 'thigh', 'upperleg', 'hip'), shank=('leg', 'tibia', 'shin', 'lowerleg', 'calf', 'knee'), foot=('foot', 'ankle'),
+# %% ../nbs/10b_mocap.ipynb #e3b10f48
+_LIMBS = dict(thigh=('upleg', 'femur', 'thigh', 'upperleg', 'hip'), shank=('leg', 'tibia', 'shin', 'shank', 'lowerleg', 'calf', 'knee'), foot=('foot', 'ankle'),
               upperarm=('arm', 'humerus', 'shldr', 'upperarm', 'shoulder'), forearm=('forearm', 'radius', 'lowerarm', 'elbow'), hand=('hand', 'wrist'))
 def find_roles(
     joints, # names of a file's joints
@@ -244,14 +249,14 @@ def read_motion(path, **kw): # file; more for its reader
     if reader is None: raise CaptureError(f'{path.name}: no reader for {path.suffix or "a file without ending"!r}; .bvh, .amc, .txt and .json are known')
     return reader(path, **kw)
 
-# %% ../nbs/10b_mocap.ipynb #08eb5a3e
+# %% ../nbs/10b_mocap.ipynb #d8cc8415
 def resample(
     c:Capture, # take
     fps:float): # frames/s wanted
     "The take at another frame rate: places linear in time, turns linear and made rotations again."
     if abs(fps - c.fps) < 1e-6: return c
-    t = np.arange(int((len(c) - 1) / c.fps * fps + 1e-6) + 1) / fps * c.fps
-    i = np.minimum(t.astype(int), max(len(c) - 2, 0)); j = np.minimum(i + 1, len(c) - 1); w = t - i
+    t = np.arange(int((len(c) - 1) / c.fps * fps + 1e-3) + 1) / fps * c.fps
+    t = np.minimum(t, len(c) - 1); i = np.minimum(t.astype(int), max(len(c) - 2, 0)); j = np.minimum(i + 1, len(c) - 1); w = t - i
     mix = lambda x: x[i] + (x[j] - x[i]) * w.reshape(-1, *[1] * (x.ndim - 1))
     U, _, V = np.linalg.svd(mix(c.R)); U[..., -1] *= np.sign(np.linalg.det(U @ V))[..., None]
     R = U @ V
@@ -403,3 +408,138 @@ def retarget(
     path = c.at[:, role['pelvis']] / 1000 * LEG * 1000 / _leg(c, role)
     path[:, :2] -= path[0, :2]; path[:, 2] = _clearance(c, role) / _leg(c, role) * LEG
     return Motion(dict(zip(ANGLES, x.T)), path, float(fps), c.name, c.source)
+
+# %% ../nbs/10b_mocap.ipynb #f1af264a
+def fit_report(
+    c:Capture, # take
+    m:Motion, # what became of it
+    names=None): # {role: joint} where a role cannot be told
+    "How well a motion keeps its take: errors of bone direction in degrees (median, 95 %) and the share of angles at a limit."
+    turns, directions = _targets(resample(c, m.fps), find_roles(c.joints, c.parents, c.name, names), m.fps)
+    g, x = _anatomical(m.array), m.array
+    off = np.degrees(np.stack([np.arccos(np.clip(-(g[k][..., 2] * d).sum(-1), -1, 1)) for k, d in directions.items()]))
+    joint = ~np.isinf(_LOW)
+    return dict(median=float(np.median(off)), p95=float(np.percentile(off, 95)), at_limit=float(((x <= _LOW + 1e-6) | (x >= _HIGH - 1e-6))[:, [i for i in _FREE if joint[i]]].mean()))
+
+# %% ../nbs/10b_mocap.ipynb #a695a0c7
+_TO_BVH = np.array([[1., 0, 0], [0, 0, 1], [0, -1, 0]])
+def _bvh_joint(k, offset, ends, depth=0):
+    "Lines of one joint and those below it."
+    pad, o = '  ' * depth, lambda v: ' '.join(f'{x:.6f}' for x in v)
+    kids = [c for c in CONTROLS if PARENT.get(c) == k]
+    channels = 'CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation' if depth == 0 else 'CHANNELS 3 Zrotation Xrotation Yrotation'
+    below = [l for c in kids for l in _bvh_joint(c, offset, ends, depth + 1)] or [f'{pad}  End Site', f'{pad}  {{', f'{pad}    OFFSET {o(ends[k])}', f'{pad}  }}']
+    return [f"{pad}{'JOINT' if depth else 'ROOT'} {k}", f'{pad}{{', f'{pad}  OFFSET {o(offset[k])}', f'{pad}  {channels}', *below, f'{pad}}}']
+
+# %% ../nbs/10b_mocap.ipynb #6877ec6b
+def write_bvh(
+    motion:Motion, # to write
+    pack, # BodyPack
+    person:int, # body that moves
+    path): # .bvh file
+    "Write a motion on a body as BVH (cm, y up); returns the path."
+    names, h, path = list(CONTROLS), pack.heads[person], Path(path)
+    R, at = on_floor(pack, person, motion)
+    cm = lambda v: _TO_BVH @ v * 100
+    offset = {k: cm(h[i] - h[names.index(PARENT[k])]) if k in PARENT else np.zeros(3) for i, k in enumerate(names)}
+    tip = dict(head=pack.crown[person] - h[names.index('head')], **{f'{s}_foot': pack.soles[person][i, 1] - h[names.index(f'{s}_foot')] for i, s in enumerate('lr')},
+               **{f'{s}_hand': (h[names.index(f'{s}_hand')] - h[names.index(f'{s}_forearm')]) * .4 for s in 'lr'})
+    order, todo = [], ['pelvis']
+    while todo: k = todo.pop(0); order.append(k); todo = [c for c in CONTROLS if PARENT.get(c) == k] + todo
+    local = [R[:, names.index(k)] if k not in PARENT else np.swapaxes(R[:, names.index(PARENT[k])], 1, 2) @ R[:, names.index(k)] for k in order]
+    turn = [Rotation.from_matrix(_TO_BVH @ L @ _TO_BVH.T).as_euler('ZXY', degrees=True) for L in local]
+    rows = np.concatenate([at[:, 0] @ _TO_BVH.T * 100, *turn], 1)
+    text = ['HIERARCHY', *_bvh_joint('pelvis', offset, {k: cm(v) for k, v in tip.items()}), 'MOTION', f'Frames: {len(rows)}', f'Frame Time: {1 / motion.fps:.8f}', *(' '.join(f'{x:.5f}' for x in r) for r in rows)]
+    part = path.with_name(path.name + '.part'); part.write_text('\n'.join(text) + '\n'); part.replace(path)
+    return path
+
+# %% ../nbs/10b_mocap.ipynb #6adeba39
+def split_of(name): # name of a take's file, without folder and ending
+    "'test' for about one take in five, told by its name alone, else 'train'."
+    return 'test' if hashlib.sha1(name.lower().encode()).digest()[0] < 51 else 'train'
+
+# %% ../nbs/10b_mocap.ipynb #5b688038
+_ROOT = [i for i, k in enumerate(ANGLES) if k.startswith('root')]
+def _packed(m):
+    "A motion as small tensors."
+    x = m.array
+    return dict(angles=torch.as_tensor(np.ascontiguousarray(np.round(np.delete(x, _ROOT, 1) * 100), 'int16')), root=torch.as_tensor(np.concatenate([x[:, _ROOT], m.path], 1).astype('float32')))
+
+# %% ../nbs/10b_mocap.ipynb #135723d8
+def build_motion_pack(
+    folder, # with .bvh, .amc (and .asf), .txt or .json files, at any depth
+    path, # pack to write (safetensors)
+    fps:float=60., # frames/s to keep
+    names=None): # {role: joint} where a role cannot be told
+    "Read and fit every motion file of a folder into one pack; returns [(file, why it was left out)]. Stop it and start it again as you like."
+    from tqdm.auto import tqdm
+    files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in ('.bvh', '.amc', '.txt', '.json'))
+    if not files: raise CaptureError(f'{folder}: no .bvh, .amc, .txt or .json file in it')
+    path = Path(path); parts = path.with_name(path.name + '.parts'); parts.mkdir(parents=True, exist_ok=True); left, done = [], []
+    for f in tqdm(files, desc='motions'):
+        part = parts / (str(f.relative_to(folder)).replace('/', '__') + f'@{fps:g}.safetensors')
+        try:
+            if not part.exists():
+                m = retarget(read_motion(f, **({} if names is None else dict(names=names))), fps, names)
+                save_file(_packed(m), str(part) + '.new', metadata=dict(name=m.name, source=m.source)); Path(str(part) + '.new').replace(part)
+            done.append(part)
+        except CaptureError as e: left.append((f, str(e)))
+    if not done: raise CaptureError(f'{folder}: none of its {len(files)} files could be used; the first: {left[0][1]}')
+    _join(done, path, fps)
+    for p in parts.iterdir(): p.unlink()
+    parts.rmdir()
+    return left
+
+# %% ../nbs/10b_mocap.ipynb #f6dc46dc
+def _join(parts, path, fps):
+    "One pack of many parts."
+    table, tensors, at = [], [], 0
+    for p in parts:
+        with safe_open(str(p), 'pt') as f: about = f.metadata()
+        tensors.append(load_file(str(p))); n = len(tensors[-1]['root'])
+        table.append(dict(name=about['name'], source=about['source'], split=split_of(about['name']), start=at, frames=n)); at += n
+    new = path.with_name(path.name + '.new')
+    save_file({k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}, str(new), metadata=dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG)))
+    new.replace(path)
+
+# %% ../nbs/10b_mocap.ipynb #d66cc0bb
+class MotionPack:
+    "Captured motions, ready to draw from."
+    def __init__(self,
+                 path, # pack of `build_motion_pack`
+                 split=None): # 'train', 'test' or None for all
+        if not Path(path).exists(): raise CaptureError(f'{path}: no motion pack there; write one with build_motion_pack(folder, path)')
+        with safe_open(str(path), 'pt') as f: about = f.metadata() or {}; t = {k: f.get_tensor(k).numpy() for k in f.keys()}
+        if about.get('angles', '').split() != list(ANGLES): raise CaptureError(f'{path}: not a motion pack of this rig; write it anew with build_motion_pack')
+        self.fps, self.takes, self._t = float(about['fps']), [k for k in json.loads(about['takes']) if split in (None, k['split'])], t
+        if not self.takes: raise CaptureError(f'{path}: no take in its {split!r} split')
+    def __len__(self): return len(self.takes)
+    def __getitem__(self, i): return self.part(i, 0, self.takes[i]['frames'])
+    def part(self, i, start, stop):
+        "Frames start to stop of take i, a `Motion`."
+        k = self.takes[i]; s = slice(k['start'] + max(start, 0), k['start'] + min(stop, k['frames']))
+        x = np.insert(self._t['angles'][s] / 100., [r - j for j, r in enumerate(_ROOT)], self._t['root'][s, :3], 1)
+        return Motion(dict(zip(ANGLES, x.T)), self._t['root'][s, 3:].astype(float), self.fps, k['name'], k['source'])
+
+# %% ../nbs/10b_mocap.ipynb #c3439a2d
+@patch
+def draw(self:MotionPack,
+    rng, # numpy Generator
+    n:int, # frames
+    fps:float=25., # frames/s
+    vary:bool=True): # change tempo, side, angles and upper body at random
+    "A `Motion` of n frames from a random place of a random take."
+    long = (n - 1) / fps; T = np.array([(k['frames'] - 1) / self.fps for k in self.takes]); p = np.sqrt(T) * (T >= long)
+    if not p.any(): raise CaptureError(f'{long:.1f} s were asked for, the longest take has {T.max():.1f} s; ask for fewer frames')
+    i = int(rng.choice(len(p), p=p / p.sum()))
+    pace = min(rng.uniform(.8, 1.25), T[i] / max(long, 1e-9)) if vary else 1.
+    begin = rng.uniform(0, max(T[i] - long * pace, 0)); first = int(begin * self.fps)
+    piece = self.part(i, first, first + int(long * pace * self.fps) + 3)
+    m = piece.sample(begin - first / self.fps + np.arange(n) / fps * pace, fps)
+    m.path[:, :2] -= m.path[n // 2, :2]
+    if not vary: return m
+    if rng.random() < .5: m = m.mirrored()
+    if n > 1: m = m.warped(rng, .15)
+    m = m.shaken(rng, rng.uniform(0, 1))
+    if rng.random() < .2: a, path, name = random_motion(rng, n, fps); m = m.with_upper(Motion(a, path, fps, name))
+    return m
