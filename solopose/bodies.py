@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'PARENT', 'REGIONS', 'LIMITS', 'ANGLES', 'adult_phenotypes', 'body_regions', 'build_body_pack', 'BodyPack',
-           'alignments', 'forward_kinematics', 'body_keypoints', 'stand', 'pose_mesh', 'portrait']
+           'solopose_bodies', 'alignments', 'forward_kinematics', 'body_keypoints', 'stand', 'pose_mesh', 'portrait']
 
-# %% ../nbs/10_bodies.ipynb #11b349c0
+# %% ../nbs/10_bodies.ipynb #971e4334
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+import sys
 import numpy as np
 import torch
+from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .skeleton import SKELETON
@@ -141,6 +143,18 @@ class BodyPack:
         "Mask (V,) of the vertices in any of the named `REGIONS`."
         return torch.isin(self.regions, torch.tensor([REGIONS.index(k) for k in names], dtype=torch.uint8))
 
+# %% ../nbs/10_bodies.ipynb #8da982b0
+@call_parse
+def solopose_bodies(
+    out:Param('pack to write', str)='bodies.safetensors',
+    people:Param('how many', int)=240,
+    seed:Param('of their shapes', int)=0):
+    "Draw adults from anny and write a body pack"
+    try:
+        if people < 1: raise ValueError(f'--people {people}: at least one')
+        build_body_pack(out, people, seed); print(f'{out}: {people} people, {Path(out).stat().st_size / 1e6:.1f} MB')
+    except (ValueError, OSError, ImportError) as e: print(f'solopose_bodies: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
+
 # %% ../nbs/10_bodies.ipynb #575075f4
 def _normals(vertices, faces):
     a, b, c = (vertices[faces[:, i]] for i in range(3))
@@ -156,13 +170,12 @@ LIMITS = dict(root_lean=(-100, 110), root_side=(-95, 95), root_yaw=(-180, 180), 
               neck_flex=(-55, 55), neck_side=(-40, 40), neck_twist=(-80, 80), **{f'{s}_{k}': v for s in 'lr' for k, v in _SIDED.items()})
 ANGLES = tuple(LIMITS)
 
-# %% ../nbs/10_bodies.ipynb #e684873e
+# %% ../nbs/10_bodies.ipynb #65da478c
 def _turn(axis, degrees):
     "Rotation matrices (T, 3, 3) about a named axis."
-    a = np.radians(np.asarray(degrees, np.float64)); c, s = np.cos(a), np.sin(a)
-    out, (i, j, k) = np.zeros((*a.shape, 3, 3)), dict(x=(0, 1, 2), y=(1, 2, 0), z=(2, 0, 1))[axis]
-    out[..., i, i] = 1; out[..., j, j] = out[..., k, k] = c; out[..., j, k] = -s; out[..., k, j] = s
-    return out
+    a = np.radians(np.asarray(degrees, np.float64)); c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
+    rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c), z=(c, -s, z, s, c, z, z, z, o))[axis]
+    return np.stack(rows, -1).reshape(*a.shape, 3, 3)
 
 # %% ../nbs/10_bodies.ipynb #e00cbccd
 def _arc(a, b):

@@ -380,13 +380,13 @@ def fit_angles(
         x = np.clip(x, _LOW, _HIGH)
     return x
 
-# %% ../nbs/10b_mocap.ipynb #e5e288c6
+# %% ../nbs/10b_mocap.ipynb #f74e4f2f
 _TOUCH = dict(toe=25, foot=85, shank=60, pelvis=120, hand=40, forearm=50, head=60, chest=150)
 def _clearance(c, role):
     "How far the lowest part of the body is above the floor, (T,) mm: joints less the flesh around them."
     h = np.stack([c.at[:, i, 2] - _TOUCH[k.split('_')[-1]] for k, i in role.items() if k.split('_')[-1] in _TOUCH], 1).min(1)
-    h = h - np.percentile(h, 5)  # the floor of the take
-    return gaussian_filter1d(np.maximum(0, h - 30), .03 * c.fps, mode='nearest')
+    h = h - np.percentile(h, 25)  # the floor of the take
+    return gaussian_filter1d(np.maximum(0, h - 35), .03 * c.fps, mode='nearest')
 
 # %% ../nbs/10b_mocap.ipynb #4d07b573
 def _leg(c, role): return np.mean([np.linalg.norm(c.rest[role[f'{s}_{a}']] - c.rest[role[f'{s}_{b}']]) for s in 'lr' for a, b in (('thigh', 'shank'), ('shank', 'foot'))]) * 2

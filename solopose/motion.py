@@ -226,7 +226,7 @@ class Motion:
     @property
     def array(self): return np.stack([self.angles[k] for k in ANGLES], 1)
 
-# %% ../nbs/10a_motion.ipynb #55e536aa
+# %% ../nbs/10a_motion.ipynb #65683abe
 def foot_lock(
     pack, # BodyPack
     person:int, # whose feet
@@ -237,8 +237,8 @@ def foot_lock(
     names = list(CONTROLS); feet = [names.index(f'{s}_foot') for s in 'lr']
     p = at[:, feet, None] + (R[:, feet, None] @ (pack.soles[person] - pack.heads[person][feet][:, None])[None, ..., None])[..., 0]  # (T, side, heel or ball, 3)
     z, lowest = p[..., 2].reshape(len(p), 4), at[..., 2].min(1)
-    w = np.exp(-(z - z.min(1, keepdims=True)) / .01); w /= w.sum(1, keepdims=True)
-    stands = np.clip(1 - path[:, 2] / .02, 0, 1) * np.clip((lowest - z.min(1) + .05) / .04, 0, 1)  # neither in the air nor lying or kneeling
+    w = np.exp(-(z - z.min(1, keepdims=True)) / .006); w /= w.sum(1, keepdims=True)
+    stands = np.clip(1 - path[:, 2] / .03, 0, 1) * np.clip((lowest - z.min(1) + .05) / .04, 0, 1)  # neither in the air nor lying or kneeling
     mid = lambda x: (x[1:] + x[:-1]) / 2
     slide = (mid(w)[..., None] * np.diff(p[..., :2].reshape(len(p), 4, 2), axis=0)).sum(1)
     s = mid(stands)[:, None]

@@ -42,6 +42,58 @@ def _trace(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), ca
                     best = q.t; body = i; tri = q.face; a = q.u; b = q.v
     who[f, y, x] = body; face[f, y, x] = tri; t[f, y, x] = best; u[f, y, x] = a; v[f, y, x] = b
 
+# %% ../nbs/09_raycast.ipynb #18b261c4
+@wp.kernel
+def _project(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.int32, ndim=2), K: wp.array(dtype=wp.mat33), R: wp.array(dtype=wp.mat33), t: wp.array(dtype=wp.vec3), out: wp.array(dtype=wp.vec3, ndim=3)):
+    f, b, i = wp.tid()
+    m = cast[f, b]
+    if m >= 0:
+        p = R[f] @ points[m, i] + t[f]
+        q = K[f] @ p
+        out[f, b, i] = wp.vec3(q[0] / q[2], q[1] / q[2], p[2])
+
+# %% ../nbs/09_raycast.ipynb #37f7f758
+@wp.func
+def _weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: float, y: float):
+    "Weights of the corners (px, px, depth) of a triangle at an image point, on the body; all negative for a triangle without area."
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    if wp.abs(area) < 1.0e-9: return wp.vec3(-1.0, -1.0, -1.0)
+    u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / (area * a[2])
+    v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / (area * b[2])
+    w = ((a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x)) / (area * c[2])
+    return wp.vec3(u, v, w) / (u + v + w)
+
+# %% ../nbs/09_raycast.ipynb #43ff3098
+@wp.kernel
+def _cover(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), cast: wp.array(dtype=wp.int32, ndim=2), n: int, h: int, w: int, key: wp.array(dtype=wp.int64, ndim=2)):
+    f, k, i = wp.tid()
+    if cast[f, k] >= 0:
+        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        if wp.min(wp.min(a[2], b[2]), c[2]) > 0.05:
+            x0 = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - 0.5)), 0); x1 = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) - 0.5)), w - 1)
+            y0 = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - 0.5)), 0); y1 = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) - 0.5)), h - 1)
+            for y in range(y0, y1 + 1):
+                for x in range(x0, x1 + 1):
+                    l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
+                    if l[0] >= 0.0 and l[1] >= 0.0 and l[2] >= 0.0:
+                        z = l[0] * a[2] + l[1] * b[2] + l[2] * c[2]
+                        wp.atomic_min(key, f, y * w + x, wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * n + i))
+
+# %% ../nbs/09_raycast.ipynb #4bfc1835
+@wp.kernel
+def _resolve(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), n: int, rays: wp.array(dtype=wp.mat33),
+             who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3), t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3), v: wp.array(dtype=float, ndim=3)):
+    f, y, x = wp.tid()
+    q = key[f, y * who.shape[2] + x]
+    who[f, y, x] = -1; face[f, y, x] = -1; t[f, y, x] = 1.0e4; u[f, y, x] = 0.0; v[f, y, x] = 0.0
+    if q < wp.int64(9223372036854775807):
+        id = int(q % wp.int64(4294967296)); k = id / n; i = id % n
+        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
+        ray = rays[f] @ wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0)
+        who[f, y, x] = k; face[f, y, x] = i; u[f, y, x] = l[0]; v[f, y, x] = l[1]
+        t[f, y, x] = (l[0] * a[2] + l[1] * b[2] + l[2] * c[2]) * wp.length(ray)
+
 # %% ../nbs/09_raycast.ipynb #4345a724
 @wp.kernel
 def _blocked(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), cast: wp.array(dtype=wp.int32, ndim=2),
@@ -92,7 +144,7 @@ def _skin(rest: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3
 # %% ../nbs/09_raycast.ipynb #65234bea
 def _as(x, dtype=None): return wp.from_torch(x.contiguous(), dtype=dtype) if dtype else wp.from_torch(x.contiguous())
 
-# %% ../nbs/09_raycast.ipynb #4ca448ed
+# %% ../nbs/09_raycast.ipynb #80497b5d
 class Stage(Crowd):
     "A crowd drawn by ray casting; `device` 'cpu' or 'cuda', everything stays there."
     def __init__(self,
@@ -101,19 +153,19 @@ class Stage(Crowd):
                  bodies:int=2, # most people at once, over all pictures
                  device:str='cpu'): # 'cpu' or 'cuda'
         super().__init__(rest, faces, bodies, device)
-        index = _as(self.faces.int().reshape(-1))
-        self.meshes = [wp.Mesh(wp.from_torch(p, dtype=wp.vec3), index) for p in self.points]
+        self.index = _as(self.faces.int().reshape(-1))
+        self.meshes = [wp.Mesh(wp.from_torch(p, dtype=wp.vec3), self.index) for p in self.points]
         self.ids = wp.array([m.id for m in self.meshes], dtype=wp.uint64, device=device)
         self.balls = torch.zeros(bodies, 4, device=device)
 
-# %% ../nbs/09_raycast.ipynb #783face7
+# %% ../nbs/09_raycast.ipynb #f60521d1
 @patch
 def moved(self:Stage,
     n:int|None=None): # how many bodies, the first ones (default all)
     "Refit trees and balls to the vertices."
-    p = self.points[:n]
+    p = self.points[:n, ::5]  # every fifth vertex, and a hand's width more
     lo, hi = p.amin(1), p.amax(1)
-    self.balls[:n, :3], self.balls[:n, 3] = (lo + hi) / 2, (hi - lo).norm(dim=-1) / 2 + 1e-3
+    self.balls[:n, :3], self.balls[:n, 3] = (lo + hi) / 2, (hi - lo).norm(dim=-1) / 2 + .1
     for m in self.meshes[:n]: m.refit()
 
 # %% ../nbs/09_raycast.ipynb #1a0596b2
@@ -131,15 +183,31 @@ def skin(self:Stage,
         _as(person.int()), _as(maps), _as(self.points[:n], wp.vec3), _as(self.normals[:n], wp.vec3)])
     self.moved(n)
 
-# %% ../nbs/09_raycast.ipynb #d42dbd48
+# %% ../nbs/09_raycast.ipynb #e54ac956
 @patch
-def trace(self:Stage,
+def trace_rays(self:Stage,
     shots:Shots): # pictures to take
-    "What each pixel sees: `Hits`."
+    "What each pixel sees, by one ray through each: `Hits`."
     (h, w), f = shots.size, len(shots)
     who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
     t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
     wp.launch(_trace, (f, h, w), device=self.device, inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(shots.eye, wp.vec3), _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v))])
+    return Hits(who, face, t, u, v)
+
+# %% ../nbs/09_raycast.ipynb #352e4abd
+@patch
+def trace(self:Stage,
+    shots:Shots): # pictures to take
+    "What each pixel sees, triangle by triangle: `Hits`."
+    (h, w), (f, b), n = shots.size, shots.cast.shape, len(self.faces)
+    who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
+    t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
+    key, px = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device), torch.empty(f, b, self.points.shape[1], 3, device=self.device)
+    go = lambda kernel, dim, *x: wp.launch(kernel, dim, device=self.device, inputs=x)
+    cast, px, index, key = _as(shots.cast), _as(px, wp.vec3), self.index, _as(key)
+    go(_project, px.shape, _as(self.points, wp.vec3), cast, _as(shots.K, wp.mat33), _as(shots.R, wp.mat33), _as(shots.t, wp.vec3), px)
+    go(_cover, (f, b, n), px, index, cast, n, h, w, key)
+    go(_resolve, (f, h, w), key, px, index, n, _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v)))
     return Hits(who, face, t, u, v)
 
 # %% ../nbs/09_raycast.ipynb #b8509b5f

@@ -14,7 +14,7 @@ from .bodies import _turn
 from .drawing import Hits, Shots, lit
 from .wardrobe import _pick, cloth_tone
 
-# %% ../nbs/10c_scenes.ipynb #58023463
+# %% ../nbs/10c_scenes.ipynb #ae7759f3
 @dataclass
 class SceneRange:
     "Everything random about a clip, as named ranges (degrees, metres, pixels, or shares of clips)."
@@ -36,8 +36,8 @@ class SceneRange:
     camera_moves:float = .3 # share of clips with slow camera motion ...
     camera_drift:float = .03 # ... m a frame, standard deviation ...
     camera_pan:float = .25 # ... and this share of a degree a frame, times the field of view over 30 degrees
-    bystander:float = .22 # share of clips with other people
-    bystanders:int = 3 # most of them
+    bystander:float = .2 # share of clips with other people
+    bystanders:int = 2 # most of them
     occluder:float = .16 # share of clips with a patch in front of the lens
     pillar:float = .16 # share of clips with a thing standing between camera and person
     captured:float = .5 # share of captured motions, if there are any
@@ -49,7 +49,7 @@ class SceneRange:
     suns:tuple = (1, 3) # lights with a direction; the first throws shadows
     sun:tuple = (.1, 1.3) # strength of a sun
     sky:tuple = (.2, .85) # strength of the ambient light from above
-    sun_size:tuple = (0., .08) # radius of the first sun, rad: softness of its shadows
+    sun_size:tuple = (0., .025) # radius of the first sun, rad: softness of its shadows
     self_shadow:float = .6 # share of clips in which people shade themselves
     exposure:tuple = (.55, 1.7) # factor on light
     gamma:tuple = (1.7, 2.5) # of the camera
@@ -64,7 +64,7 @@ class SceneRange:
     low_res:float = .15 # share of clips scaled up from a smaller picture ...
     low_scale:tuple = (.35, .8) # ... of this size
     noisy:float = .6 # share of clips with sensor noise ...
-    noise:tuple = (.004, .05) # ... of this standard deviation
+    noise:tuple = (.003, .04) # ... of this standard deviation, evenly in its logarithm
     jpeg:float = .5 # share of clips that went through a codec ...
     quality:tuple = (12, 90) # ... of this JPEG quality
     textures:int = 0 # seed of the texture bank: training and test have different ones
@@ -89,14 +89,15 @@ def _look(rng, centre, scene, distance):
     R = _turn('z', np.clip(roll, -scene.roll_max, scene.roll_max)) @ R
     return R, -R @ eye
 
-# %% ../nbs/10c_scenes.ipynb #0277afcf
+# %% ../nbs/10c_scenes.ipynb #6eb520cd
 def _crop(rng, uv, scene):
     "Side and middle of a square crop for image points (N, 2) of a person."
     lo, hi = uv.min(0), uv.max(0); x = rng.random()
     kind = 'far' if x < scene.far else 'close' if x < scene.far + scene.close else ''
     side = (hi - lo).max() * rng.uniform(*getattr(scene, f'{kind}_margin' if kind else 'margin')) + 1e-3
-    shift = scene.jitter * dict(far=3., close=1.5).get(kind, 1.)
-    return side, (lo + hi) / 2 + rng.normal(0, shift, 2) * side
+    room = np.maximum(.5 - .3 * (hi - lo) / side, .04)  # most of the person stays in the picture
+    shift = np.clip(rng.normal(0, scene.jitter * dict(far=3., close=1.5).get(kind, 1.), 2), -room, room)
+    return side, (lo + hi) / 2 + shift * side
 
 # %% ../nbs/10c_scenes.ipynb #1633e7eb
 def _view(rng, keypoints, scene):
@@ -161,36 +162,36 @@ def _material(rng, scene, bank, kinds, lo, hi):
     if kind in ('plaster', 'gravel', 'weave', 'planks', 'bark'): b = a * rng.uniform(.45, 1.5) + rng.uniform(-.05, .05, 3)
     return int(rng.choice(bank.kinds[kind])), 1 / np.exp(rng.uniform(np.log(lo), np.log(hi))), np.stack([a, b]).clip(.01, 1)
 
-# %% ../nbs/10c_scenes.ipynb #65a764a1
+# %% ../nbs/10c_scenes.ipynb #c4fe2f8e
 def _furniture(rng, n, lo, hi, people, eyes, outdoor):
-    "Up to n boxes inside lo..hi that keep clear of people (N, 3) and cameras (F, 3), (M, 8)."
+    "Up to n boxes inside lo..hi that keep clear of people (N, 3), cameras (F, 3) and the view between, (M, 8)."
     out = []
     for _ in range(n):
         h = np.exp(rng.uniform(np.log(.1), np.log(1.), 3)) * ([1, 1, 1] if not outdoor else [2, 2, 3])
         if rng.random() < .25: h = np.array([.05, .05, 1.]) * rng.uniform(.7, 3.5)  # a post or a trunk
         c = rng.uniform(lo[:2], hi[:2]); r = np.hypot(*h[:2])
-        near = np.concatenate([people, eyes])[:, :2] - c
-        if np.linalg.norm(near, axis=1).min() < r + .45: continue
+        clear = np.concatenate([people[:, :2], *(eyes[:1, :2] + (people[::5, :2] - eyes[:1, :2]) * k for k in np.linspace(0, 1, 24)), eyes[:, :2]])
+        if np.linalg.norm(clear - c, axis=1).min() < r + .3: continue
         yaw = rng.uniform(0, np.pi) * (rng.random() < .5)
         out.append([*c, h[2] + (rng.random() < .12) * rng.uniform(.5, 2), *h, np.cos(yaw), np.sin(yaw)])
     return out
 
-# %% ../nbs/10c_scenes.ipynb #6954d6b6
+# %% ../nbs/10c_scenes.ipynb #0a163328
 def _pillar(rng, people, eye):
     "A box between the camera and the person: something to hide behind, (8,)."
     target = people[rng.integers(len(people))]; k = rng.uniform(.35, .8)
-    c = eye + (target - eye) * k; h = np.array([*(np.exp(rng.uniform(np.log(.03), np.log(.35), 2)) * np.linalg.norm(target - eye) * .12), 0])
-    top = c[2] + rng.uniform(-.4, .2) if rng.random() < .6 else c[2] + 3
-    h[2] = max(top, .1) / 2
+    c, tall = eye + (target - eye) * k, np.ptp(people, axis=0).max() * k
+    top = rng.uniform(.2, .6) * tall + (1 - k) * eye[2] if rng.random() < .6 else 4.  # seen from the camera: up to the thighs or chest, or a whole post
+    wide = rng.uniform(.05, .5 if top < 4 else .16, 2) * tall / 2
     side = np.cross(target - eye, [0, 0, 1]); side /= np.linalg.norm(side) + 1e-6
-    return [*(c + side * rng.normal(0, .25))[:2], h[2], *h, 1., 0.]
+    return [*(c + side * rng.normal(0, .25) * k)[:2], max(top, .1) / 2, *wide, max(top, .1) / 2, 1., 0.]
 
-# %% ../nbs/10c_scenes.ipynb #843cc524
+# %% ../nbs/10c_scenes.ipynb #d1d4c2fd
 def random_place(
     rng, # numpy Generator
     scene:SceneRange, # ranges
     bank, # Textures
-    people, # points of the people that must be inside, (N, 3), m
+    people, # points of the people that must be inside, (N, 3), m; the last 15 are the person's
     eyes): # cameras that must be inside, (F, 3), m
     "Surroundings that hold people and cameras."
     kind, (lo, hi) = _pick(rng, dict(scene.places)), (np.minimum(people.min(0), eyes.min(0)), np.maximum(people.max(0), eyes.max(0)))
@@ -200,7 +201,7 @@ def random_place(
     outdoor = kind in ('outdoor', 'flat')
     n, near = int(rng.integers(scene.boxes[0], scene.boxes[1] + 1)) * (kind != 'studio') * (photo < 0), people.mean(0) + [[-5], [5]]
     boxes = _furniture(rng, n, np.maximum(lo, near[0]) if not outdoor else near[0] * 2 - near.mean(0), np.minimum(hi, near[1]) if not outdoor else near[1] * 2 - near.mean(0), people, eyes, kind == 'outdoor')
-    if rng.random() < scene.pillar: boxes.append(_pillar(rng, people, eyes[0]))
+    if rng.random() < scene.pillar: boxes.append(_pillar(rng, people[-15:], eyes[0]))
     mats = [_material(rng, scene, bank, FLOORS[kind], .4, 3.), _material(rng, scene, bank, ('plain', 'plaster', 'tiles'), 1., 3.), *(_material(rng, scene, bank, WALLS[kind], .5, 4.) for _ in 'xy'),
             *(_material(rng, scene, bank, HORIZON, .3, 1.5) for _ in range(3)), _material(rng, scene, bank, FLAT, .3, 2.), *(_material(rng, scene, bank, THINGS[kind], .3, 2.) for _ in boxes)]
     if kind == 'studio' and rng.random() < .7: mats[2] = mats[3] = mats[0]
@@ -340,7 +341,7 @@ def _contact(points, contacts):
     d2 = (points[:, None, :2] - contacts[..., :2]).square().sum(-1)
     return 1 - (.6 * torch.exp(-d2 / (2 * r * r) - z.clamp(min=0) / .22)).amax(1, keepdim=True)
 
-# %% ../nbs/10c_scenes.ipynb #9c76c2fe
+# %% ../nbs/10c_scenes.ipynb #56dbdc94
 def compose(
     crowd, # bodies, posed
     wardrobe, # their outfits
@@ -358,15 +359,17 @@ def compose(
     hits = hits._replace(who=torch.where(near.reshape(F, h, w) < hits.t, -1, hits.who))
     frame = torch.arange(F, device=near.device).repeat_interleave(h * w)
     behind = (hits.who.reshape(-1) < 0) & (near < 40)
-    soft = soft.clone(); i = (behind & floor).nonzero()[:, 0]; soft[i] *= _contact(points[i], contacts[frame[i]])
-    i = (behind & (hard.sum(-1) > .004)).nonzero()[:, 0]
+    lo, hi = contacts[..., :2].amin((0, 1)) - .4, contacts[..., :2].amax((0, 1)) + .4
+    i = (behind & floor & ((points[:, :2] > lo) & (points[:, :2] < hi)).all(1)).nonzero()[:, 0]
+    soft = soft.clone(); soft[i] *= _contact(points[i], contacts[frame[i]])
+    i = (behind & (hard[:, 1] > .01)).nonzero()[:, 0]
     shade = torch.ones(F * h * w, 1, device=near.device); shade[i, 0] = 1 - .9 * crowd.blocked(shots, points[i], frame[i], light['suns'][:, 0].contiguous(), light['spread']).float()
     out = soft + hard * shade
     i, colour = _skin_light(crowd, wardrobe, wears, shots, hits, light, bank)
     out[i] = colour
     return out.reshape(F, h, w, 3), hits, near.reshape(F, h, w)
 
-# %% ../nbs/10c_scenes.ipynb #fa0f9afc
+# %% ../nbs/10c_scenes.ipynb #322d77a1
 def _skin_light(crowd, wardrobe, wears, shots, hits, light, bank):
     "Pixels that show somebody (N,) and their light (N, 3)."
     i, frame, body, corners, weights = crowd.seen(shots, hits)
@@ -374,7 +377,8 @@ def _skin_light(crowd, wardrobe, wears, shots, hits, light, bank):
     view = p - shots.eye[frame]
     normal = normal * -torch.sign((normal * view).sum(-1, keepdim=True) - .25 * view.norm(dim=-1, keepdim=True))  # sheets have two sides
     normal = torch.nn.functional.normalize(normal, dim=-1)
-    shade = 1 - .85 * light['self_shadow'][frame] * crowd.blocked(shots, p + .02 * normal, frame, light['suns'][:, 0].contiguous(), light['spread']).float()
+    shade = torch.ones(len(i), device=p.device); j = light['self_shadow'][frame].nonzero()[:, 0]
+    shade[j] = 1 - .85 * crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(), light['spread']).float()
     width = hits.t.reshape(-1)[i] / shots.K[frame, 0, 0]
     albedo = wardrobe.albedo(bank, wears[body], corners, weights, width)
     return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')), shade[:, None])
@@ -389,22 +393,23 @@ def flow(crowd, shots, hits, previous):
     out[i] = px(crowd.at(crowd.points, body, corners, weights), frame) - px(crowd.at(crowd.points, previous[body], corners, weights), before)
     return out.reshape(F, *shots.size, 2)
 
-# %% ../nbs/10c_scenes.ipynb #16bb4672
+# %% ../nbs/10c_scenes.ipynb #b8cf28e6
 def blur_along(
     x, # pictures (F, h, w, 3)
     move, # px, (F, h, w, 2)
     taps:int=5): # samples along the way
     "Average of each picture along the motion in it; motion reaches a few pixels over the edge of what moves."
     F, h, w = x.shape[:3]; m = move.norm(dim=-1)[:, None]
-    _, i = torch.nn.functional.max_pool2d(m, 7, 1, 3, return_indices=True)
-    far = move.reshape(F, h * w, 2).gather(1, i.reshape(F, h * w, 1).expand(-1, -1, 2)).reshape(F, h, w, 2).clamp(-12, 12)
+    _, i = torch.nn.functional.max_pool2d(m, 8, 4, 2, return_indices=True)
+    far = move.reshape(F, h * w, 2).gather(1, i.reshape(F, -1, 1).expand(-1, -1, 2)).reshape(F, *i.shape[2:], 2).clamp(-12, 12)
+    far = far.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :h, :w]
     go = (far.abs().amax(-1) > .7).nonzero(as_tuple=True); v, out = far[go], x.clone()
     s = torch.linspace(-.5, .5, taps, device=x.device)[:, None]
     r, c = (go[1] + s * v[:, 1]).round().long().clamp(0, h - 1), (go[2] + s * v[:, 0]).round().long().clamp(0, w - 1)
     out[go] = x[go[0].expand_as(r), r, c].mean(0)
     return out
 
-# %% ../nbs/10c_scenes.ipynb #31b6613f
+# %% ../nbs/10c_scenes.ipynb #e95b96bf
 _LUMA = np.array([[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
                   [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]])  # ITU-T T.81, annex K
 def squeeze(
@@ -414,11 +419,12 @@ def squeeze(
     k = torch.arange(8., device=x.device); D = torch.cos((2 * k + 1) * k[:, None] * np.pi / 16) / 2; D[0] /= 2 ** .5
     Y = torch.tensor([[.299, .587, .114], [-.1687, -.3313, .5], [.5, -.4187, -.0813]], device=x.device)
     q = torch.tensor(_LUMA, device=x.device).float() * (50 / quality if quality < 50 else 2 - quality / 50) / 255
-    q = torch.stack([q, q * 1.7, q * 1.7])[:, None, None].clamp(min=1 / 255)
+    q = torch.stack([q, q * 1.7, q * 1.7])[:, None, :, None].clamp(min=1 / 255)  # (3, 1, 8, 1, 8)
     F, _, h, w = x.shape
-    b = torch.einsum('ij,fjhw->fihw', Y, x).reshape(F, 3, h // 8, 8, w // 8, 8).permute(0, 1, 2, 4, 3, 5)
-    b = D.T @ (((D @ b @ D.T) / q).round() * q) @ D
-    return torch.einsum('ij,fjhw->fihw', torch.linalg.inv(Y), b.permute(0, 1, 2, 4, 3, 5).reshape(F, 3, h, w))
+    b = torch.einsum('ij,fjhw->fihw', Y, x).reshape(F, 3, h // 8, 8, w // 8, 8)
+    def both(b, D): b = (b @ D.T).transpose(3, 5); return (b.contiguous() @ D.T).transpose(3, 5)
+    b = both((both(b, D) / q).round() * q, D.T)
+    return torch.einsum('ij,fjhw->fihw', torch.linalg.inv(Y), b.reshape(F, 3, h, w))
 
 # %% ../nbs/10c_scenes.ipynb #d07bb4d7
 _GRAIN = {}
@@ -440,32 +446,46 @@ def _patch(rng, size, frames, bank):
     mix = bank.look(torch.full((size * size,), int(rng.choice(bank.kinds[kind]))), x.reshape(-1) * 2, y.reshape(-1) * 2).cpu()
     return mask, (a + (b - a) * mix).T.reshape(3, size, size)
 
-# %% ../nbs/10c_scenes.ipynb #e9585d9c
+# %% ../nbs/10c_scenes.ipynb #e7a7912d
+def _soften(x, k, dim):
+    "Mix each value along an axis with its neighbours: k = 1 is the mean of three."
+    n = x.shape[dim]; out = x * (1 - 2 * k / 3)
+    out.narrow(dim, 0, n - 1).add_(x.narrow(dim, 1, n - 1), alpha=k / 3); out.narrow(dim, 1, n - 1).add_(x.narrow(dim, 0, n - 1), alpha=k / 3)
+    for i in (0, n - 1): out.narrow(dim, i, 1).add_(x.narrow(dim, i, 1), alpha=k / 3)
+    return out
+
+# %% ../nbs/10c_scenes.ipynb #a09fc0d6
 def _lens(rng, x, scene):
     "Flare, vignette, defocus and low resolution on linear pictures (F, 3, h, w)."
     h, w = x.shape[-2:]; y_, x_ = torch.meshgrid(torch.linspace(-1, 1, h, device=x.device), torch.linspace(-1, 1, w, device=x.device), indexing='ij'); F = torch.nn.functional
     if rng.random() < scene.flare: x = x + float(rng.uniform(.3, 2)) * torch.exp(-((x_ - rng.uniform(-1, 1)) ** 2 + (y_ - rng.uniform(-1, .3)) ** 2) / rng.uniform(.05, .6)) * torch.tensor([1., .9, .65], device=x.device)[:, None, None]
     if rng.random() < scene.vignette: x = x * (1 - rng.uniform(.1, .35) * (x_ ** 2 + y_ ** 2))
     if rng.random() < scene.low_res: s = rng.uniform(*scene.low_scale); x = F.interpolate(F.interpolate(x, (int(h * s), int(w * s)), mode='area'), (h, w), mode='bilinear')
-    if rng.random() < scene.defocus: k = rng.uniform(.2, 1); x = x * (1 - k) + k * F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode='replicate'), 3, 1)
+    if rng.random() < scene.defocus: x = _soften(_soften(x, k := rng.uniform(.2, 1), -1), k, -2)
     return x
 
-# %% ../nbs/10c_scenes.ipynb #17932264
+# %% ../nbs/10c_scenes.ipynb #1a2e0bc1
+def _tone(x, gamma):
+    "The tone curve x^(1/gamma) on 0..1, from a table."
+    table = torch.linspace(0, 1, 4097, device=x.device) ** (1 / gamma)
+    return table[(x.clamp(0, 1) * 4096).long()]
+
+# %% ../nbs/10c_scenes.ipynb #c1558519
 def finish(
     rng, # numpy Generator
     rgb, # linear light (F, S, S, 3)
     scene:SceneRange, # ranges
     bank, # Textures, for what stands before the lens
-    move=None): # motion (F, S, S, 2) px, or None: no motion blur
+    move=None): # function that returns the motion (F, S, S, 2) px, or None: no motion blur
     "8-bit pictures (F, S, S, 3) and what stands before the lens (F, S, S) bool."
-    if move is not None and rng.random() < scene.motion_blur: rgb = blur_along(rgb, move * rng.uniform(*scene.shutter))
+    if move is not None and rng.random() < scene.motion_blur: rgb = blur_along(rgb, move() * rng.uniform(*scene.shutter))
     x = rgb.permute(0, 3, 1, 2); before = torch.zeros(x.shape[0], *x.shape[2:], dtype=torch.bool, device=x.device)
     if rng.random() < scene.occluder: before, colour = (m.to(x.device) for m in _patch(rng, x.shape[-1], len(x), bank)); x = torch.where(before[:, None], colour, x)
     x = _lens(rng, x, scene)
     x = x * torch.tensor(rng.uniform(*scene.exposure) * rng.normal(1, scene.white, 3).clip(.6, 1.4), device=x.device).float()[:, None, None]
-    x = x.clamp(0, 1) ** (1 / rng.uniform(*scene.gamma))
+    x = _tone(x, rng.uniform(*scene.gamma))
     k = 0. if rng.random() < scene.grey else rng.uniform(*scene.saturation)
     x = x.mean(1, keepdim=True) * (1 - k) + x * k
-    if rng.random() < scene.noisy: x = x + _grain(rng, x) * rng.uniform(*scene.noise)
+    if rng.random() < scene.noisy: x = x + _grain(rng, x) * np.exp(rng.uniform(*np.log(scene.noise)))
     if rng.random() < scene.jpeg: x = squeeze(x.clamp(0, 1), rng.uniform(*scene.quality))
     return (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1), before

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SKIRT', 'CURTAIN', 'MATERIALS', 'HAIR', 'SLEEVES', 'LEGS', 'FEET', 'CLOTH', 'skin_tone', 'hair_tone', 'cloth_tone',
-           'limb_coordinate', 'Tailor', 'Outfit', 'Wardrobe']
+           'limb_coordinate', 'coarsen', 'small_pack', 'Tailor', 'Outfit', 'Wardrobe']
 
 # %% ../nbs/10b2_wardrobe.ipynb #b41417b1
 from dataclasses import dataclass, fields
@@ -86,24 +86,76 @@ def _curtain(v, heads, crown, back, length, off):
     p = np.concatenate(out)
     return p, np.clip((h[2] - p[:, 2]) / .2, 0, .7)
 
+# %% ../nbs/10b2_wardrobe.ipynb #89670239
+def _edges(f):
+    e = np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), 1); n = e.max() + 1
+    return np.stack(np.divmod(np.unique(e[:, 0] * n + e[:, 1]), n), 1)
+def _cross(v, f): return np.cross(v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]])
+def _independent(e, order, n, every):
+    "Edges e (mask) that come first in their order among all within two steps along `every` edge; of n vertices."
+    m = np.full(n, np.inf)
+    for k in (0, 1): np.minimum.at(m, e[:, k], order)
+    m = _spread(m, every)
+    return (order == m[e[:, 0]]) & (order == m[e[:, 1]])
+def _spread(m, e):
+    out = m.copy(); np.minimum.at(out, e[:, 0], m[e[:, 1]]); np.minimum.at(out, e[:, 1], m[e[:, 0]])
+    return out
+
+# %% ../nbs/10b2_wardrobe.ipynb #1ec8cd15
+def coarsen(
+    vertices, # of the mean body, (V, 3) m
+    faces, # triangles, (F, 3)
+    length, # edges shorter than this go, at each vertex, (V,) m
+    kind): # an edge goes only between two vertices of one kind, (V,) int
+    "Vertices that stay (N,) and triangles (M, 3) between them, as numbers of the ones that stay."
+    v, f, rng = np.asarray(vertices, float), np.asarray(faces), np.random.default_rng(0)
+    for _ in range(40):
+        e = _edges(f); d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
+        short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
+        go = e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
+        onto = np.arange(len(v)); onto[go[:, 1]] = go[:, 0]
+        new = onto[f]; flat = (new[:, 0] == new[:, 1]) | (new[:, 1] == new[:, 2]) | (new[:, 2] == new[:, 0])
+        a, b = _cross(v, f), _cross(v, new)
+        turned = ~flat & ((a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+        onto[np.unique(f[turned])] = np.unique(f[turned]); new = onto[f]
+        f, before = new[(new[:, 0] != new[:, 1]) & (new[:, 1] != new[:, 2]) & (new[:, 2] != new[:, 0])], len(f)
+        if len(f) > .99 * before: break
+    keep = np.unique(f); number = np.full(len(v), -1); number[keep] = np.arange(len(keep))
+    return keep, number[f]
+
+# %% ../nbs/10b2_wardrobe.ipynb #8a255971
+_SMALL = {}
+def small_pack(
+    pack:BodyPack, # people
+    size:int=128): # pictures they are for, px
+    "The same people with as many triangles as pictures of that size need."
+    import copy
+    key = size, len(pack), float(pack.vertices.float().sum())
+    if key in _SMALL: return _SMALL[key]
+    length = np.where(pack.region('torso', 'hips', 'thigh', 'shank', 'upperarm', 'forearm').numpy(), .024, .014) * 128 / size
+    keep, faces = coarsen(pack.vertices.float().mean(0).numpy(), pack.faces.numpy(), length, pack.regions.numpy())
+    out, keep = copy.copy(pack), torch.as_tensor(keep)
+    out.vertices, out.weights, out.part, out.regions, out.faces = pack.vertices[:, keep], pack.weights[keep], pack.part[keep], pack.regions[keep], torch.as_tensor(faces)
+    return _SMALL.setdefault(key, out)
+
 # %% ../nbs/10b2_wardrobe.ipynb #28a8731b
 MATERIALS = ('skin', 'hair', 'top', 'bottom', 'skirt', 'socks', 'shoes', 'eyes', 'brows', 'lips')
 
-# %% ../nbs/10b2_wardrobe.ipynb #c3579302
+# %% ../nbs/10b2_wardrobe.ipynb #e2b112c7
 def _soft(mask, faces, times=5):
     "A mask (V,) with its edge spread inwards over some rings of triangles, 0..1."
     x = mask.float()
     for _ in range(times):
-        mean = torch.zeros_like(x).index_reduce_(0, faces.reshape(-1), x[faces].mean(1).repeat_interleave(3), 'mean', include_self=False)
-        x = mean * mask
+        total = torch.zeros_like(x).index_add_(0, faces.reshape(-1), x[faces].mean(1).repeat_interleave(3))
+        x = total / torch.bincount(faces.reshape(-1), minlength=len(x)).clamp(min=1) * mask
     return x
 
-# %% ../nbs/10b2_wardrobe.ipynb #1b0eefb8
+# %% ../nbs/10b2_wardrobe.ipynb #941e828e
 class Tailor:
     "Dresses the people of a pack."
     def __init__(self,
                  pack:BodyPack): # people
-        self.pack, (self.arm, self.leg), V = pack, limb_coordinate(pack), pack.vertices.shape[1]
+        self.pack, (self.arm, self.leg), V, self.normals = pack, limb_coordinate(pack), pack.vertices.shape[1], {}
         self.scalp = _soft(pack.region('scalp'), pack.faces)
         s = V + SKIRT[0] * SKIRT[1]
         self.skirt, self.curtain = slice(V, s), slice(s, s + CURTAIN[0] * CURTAIN[1])
@@ -156,7 +208,7 @@ def _folds(rng, p, cells=(8., 22.)):
     w = (p @ k.T + torch.tensor(rng.uniform(0, 6.28, 3)).float()).sin()
     return w[:, 0] * w[:, 1] * .6 + w[:, 2] * .4
 
-# %% ../nbs/10b2_wardrobe.ipynb #267d67c8
+# %% ../nbs/10b2_wardrobe.ipynb #6677fa75
 @patch
 def _cut(self:Tailor, rng, person, style):
     "Material and offset (m) of each vertex of the body, for a style: dict of choices."
@@ -168,7 +220,7 @@ def _cut(self:Tailor, rng, person, style):
     for k in ('eyes', 'brows', 'lips'): wear(k, pack.region(k), 0.)
     if style['feet'] != 'bare': wear('socks', pack.region('foot') | (leg > dict(shoes=1.9, boots=1.6).get(style['feet'], rng.uniform(1.55, 1.95))), .003)
     o = loose()
-    if style['legs'] == 'skirt': wear('bottom', hips | (leg < .12), .003)
+    if style['legs'] == 'skirt': wear('skirt', hips | (leg < .9 * style['hem']), .003)  # under the sheet, where a thigh may poke through
     else: wear('bottom', hips | (leg <= _LEG[style['legs']]), o * (.6 + .5 * leg.nan_to_num(0.)))
     if style['feet'] in ('shoes', 'boots', 'trainers'): wear('shoes', pack.region('foot') | (leg > dict(boots=rng.uniform(1.5, 1.8)).get(style['feet'], 1.97)), dict(trainers=.014).get(style['feet'], .008))
     o, below = loose(), rng.uniform(-.06, .06) + float(pack.heads[person][0][2])
@@ -184,7 +236,7 @@ def _height(self:Tailor, person):
     head = self.pack.heads[person][list(CONTROLS).index('head')]
     return (self.pack.vertices[person, :, 2].float() - float(head[2])) / float(self.pack.crown[person][2] - head[2])
 
-# %% ../nbs/10b2_wardrobe.ipynb #ba18c1e7
+# %% ../nbs/10b2_wardrobe.ipynb #a5502ef3
 @patch
 def _hang(self:Tailor, rng, person, style, rest):
     "Skirt and long hair: points, bones and weights of the sheets; folded into the pelvis when not worn."
@@ -193,7 +245,7 @@ def _hang(self:Tailor, rng, person, style, rest):
     points, bones, weights = torch.tensor(heads[0]).float().repeat(n, 1), torch.zeros(n, 4, dtype=torch.long), torch.zeros(n, 4); weights[:, 0] = 1
     fill = lambda part, p, b, w: (points[part].copy_(torch.tensor(p)), bones[part].copy_(torch.tensor([names.index(k) for k in b] + [0] * (4 - len(b)))), weights[part, :len(b)].copy_(torch.tensor(np.stack(w, 1))))
     if style['legs'] == 'skirt':
-        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot')); x = rng.uniform(.35, 1.7)
+        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot')); x = style['hem']
         p, thigh, left = _skirt(v, heads, self.legs, hip + (knee - hip) * min(x, 1) + (foot - knee) * max(x - 1, 0), rng.uniform(.02, .35))
         fill(slice(0, first), p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
     if style['hair'] == 'long':
@@ -201,7 +253,7 @@ def _hang(self:Tailor, rng, person, style, rest):
         fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
     return points, bones, weights
 
-# %% ../nbs/10b2_wardrobe.ipynb #856dfda7
+# %% ../nbs/10b2_wardrobe.ipynb #74053f0c
 @patch
 def dress(self:Tailor,
     person:int, # which one of the pack
@@ -209,11 +261,12 @@ def dress(self:Tailor,
     bank, # Textures
     **style): # choices made already: hair, sleeves, legs, feet (keys of `HAIR`, `SLEEVES`, ...), beard
     "An `Outfit` for one person."
-    style = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS), feet=_pick(rng, FEET), beard=rng.random() < .16) | style
+    style = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS), feet=_pick(rng, FEET), beard=rng.random() < .16, hem=rng.uniform(.35, 1.7)) | style
     body = self.pack.vertices[person].float()
     mat, off = self._cut(rng, person, style)
     cloth = (mat == MATERIALS.index('top')) | (mat == MATERIALS.index('bottom'))
-    n = _normals(body, self.pack.faces)
+    if person not in self.normals: self.normals[person] = _normals(body, self.pack.faces)
+    n = self.normals[person]
     body = body + n * (off * (1 + .55 * _folds(rng, body) * cloth))[:, None]
     points, bones, weights = self._hang(rng, person, style, body)
     rest = torch.cat([body, points])
@@ -221,7 +274,7 @@ def dress(self:Tailor,
     tile, scale, colours = _fabrics(rng, bank, skin_tone(rng), hair_tone(rng))
     if style['hair'] == 'cap': tile[1], colours[1] = bank.kinds['weave'][0], torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
     if style['hair'] == 'shaved': colours[1] = colours[1] * .35 + colours[0] * .65
-    return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]), torch.cat([self.weights, weights]), torch.cat([mat, sheets]), tile, scale, colours, ' '.join(str(v) for k, v in style.items() if k != 'beard'))
+    return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]), torch.cat([self.weights, weights]), torch.cat([mat, sheets]), tile, scale, colours, ' '.join(str(v) for k, v in style.items() if k not in ('beard', 'hem')))
 
 # %% ../nbs/10b2_wardrobe.ipynb #bb841f55
 @dataclass
