@@ -285,12 +285,12 @@ def _film(self:People, me, camera, place, light, seed, chunk=8):
     return torch.cat(out).numpy()
 def _flat(seed): return [int(x) for s in (seed if isinstance(seed, (tuple, list)) else (seed,)) for x in (_flat(s) if isinstance(s, (tuple, list)) else (s,))]
 
-# %% ../nbs/10d_synth.ipynb #2b0bdd9a
+# %% ../nbs/10d_synth.ipynb #4ab87778
 def write_clip(
     clip:dict, # of `People.clip`
     path, # .mp4 to write; the truth goes beside it as NAME_truth.nc
     fps:float=25., # frames/s
-    **about): # more attributes for the truth
+    **about): # more attributes for the truth, e.g. seed, number
     "Write a clip and its truth; returns both paths."
     from solopose.skeleton import pose_dataset
     from solopose.video import write_video
@@ -307,7 +307,7 @@ def write_clip(
     write_video(path, clip['frames'].cpu().numpy(), fps)
     return path, truth
 
-# %% ../nbs/10d_synth.ipynb #644c66d5
+# %% ../nbs/10d_synth.ipynb #40a63ab7
 def write_clips(
     people:People, # who draws
     out, # folder
@@ -318,7 +318,7 @@ def write_clips(
     from tqdm import tqdm
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     todo = [i for i in range(clips) if not (out / f'clip_{i:06d}.mp4').exists()]
-    for i in tqdm(todo, desc='drawing clips', initial=clips - len(todo), total=clips): write_clip(people.clip((seed, kind, i)), out / f'clip_{i:06d}.mp4', people.scene.fps, seed=seed, clip=i)
+    for i in tqdm(todo, desc='drawing clips', initial=clips - len(todo), total=clips): write_clip(people.clip((seed, kind, i)), out / f'clip_{i:06d}.mp4', people.scene.fps, seed=seed, number=i)
     return len(todo)
 
 # %% ../nbs/10d_synth.ipynb #2704f189
