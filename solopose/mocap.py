@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['UNITS', 'LEG', 'CaptureError', 'Capture', 'find_roles', 'bone_lengths', 'read_bvh', 'read_asf', 'read_amc',
            'read_deepmimic', 'read_motion', 'resample', 'attention', 'fit_angles', 'leg_length', 'retarget',
-           'fit_report', 'write_bvh', 'split_of', 'build_motion_pack', 'MotionPack']
+           'fit_report', 'write_bvh', 'split_of', 'build_motion_pack', 'MotionPack', 'solopose_motions']
 
-# %% ../nbs/10b_mocap.ipynb #9cfb6f16
+# %% ../nbs/10b_mocap.ipynb #f3e31e02
 from dataclasses import dataclass, replace
 from pathlib import Path
-import hashlib, json, re
+import hashlib, json, re, sys
 import numpy as np
 import torch
 from fastcore.basics import patch
+from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
@@ -543,3 +544,31 @@ def draw(self:MotionPack,
     m = m.shaken(rng, rng.uniform(0, 1))
     if rng.random() < .2: a, path, name = random_motion(rng, n, fps); m = m.with_upper(Motion(a, path, fps, name))
     return m
+
+# %% ../nbs/10b_mocap.ipynb #52a622e1
+@call_parse
+def solopose_motions(
+    folder:Param('folder with motion files, at any depth', str),
+    out:Param('pack to write', str)='motions.safetensors',
+    fps:Param('frames/s to keep', float)=60.):
+    "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
+    try:
+        left = build_motion_pack(folder, out, fps); pack = MotionPack(out)
+        for f, why in left: print(f'left out: {why}')
+        print(f"{out}: {len(pack)} takes, {sum(k['frames'] for k in pack.takes) / pack.fps / 60:.1f} minutes, {Path(out).stat().st_size / 1e6:.1f} MB")
+    except (ValueError, OSError) as e: print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
+    except KeyboardInterrupt: print('solopose_motions: interrupted; run it again to go on', file=sys.stderr); sys.exit(130)
+
+# %% ../nbs/10b_mocap.ipynb #967eaeaa
+@call_parse
+def solopose_motions(
+    folder:Param('folder with motion files, at any depth', str),
+    out:Param('pack to write', str)='motions.safetensors',
+    fps:Param('frames/s to keep', float)=60.):
+    "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
+    try:
+        left = build_motion_pack(folder, out, fps); pack = MotionPack(out)
+        for f, why in left: print(f'left out: {why}')
+        print(f"{out}: {len(pack)} takes, {sum(k['frames'] for k in pack.takes) / pack.fps / 60:.1f} minutes, {Path(out).stat().st_size / 1e6:.1f} MB")
+    except (ValueError, OSError) as e: print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
+    except KeyboardInterrupt: print('solopose_motions: interrupted; run it again to go on', file=sys.stderr); sys.exit(130)
