@@ -558,17 +558,3 @@ def solopose_motions(
         print(f"{out}: {len(pack)} takes, {sum(k['frames'] for k in pack.takes) / pack.fps / 60:.1f} minutes, {Path(out).stat().st_size / 1e6:.1f} MB")
     except (ValueError, OSError) as e: print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print('solopose_motions: interrupted; run it again to go on', file=sys.stderr); sys.exit(130)
-
-# %% ../nbs/10b_mocap.ipynb #967eaeaa
-@call_parse
-def solopose_motions(
-    folder:Param('folder with motion files, at any depth', str),
-    out:Param('pack to write', str)='motions.safetensors',
-    fps:Param('frames/s to keep', float)=60.):
-    "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
-    try:
-        left = build_motion_pack(folder, out, fps); pack = MotionPack(out)
-        for f, why in left: print(f'left out: {why}')
-        print(f"{out}: {len(pack)} takes, {sum(k['frames'] for k in pack.takes) / pack.fps / 60:.1f} minutes, {Path(out).stat().st_size / 1e6:.1f} MB")
-    except (ValueError, OSError) as e: print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
-    except KeyboardInterrupt: print('solopose_motions: interrupted; run it again to go on', file=sys.stderr); sys.exit(130)
