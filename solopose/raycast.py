@@ -5,148 +5,232 @@
 # %% auto #0
 __all__ = ['Stage']
 
-# %% ../nbs/09_raycast.ipynb #49adfa29
+# %% ../nbs/09_raycast.ipynb #d7d14c90
 import numpy as np
 import torch
 import warp as wp
 from fastcore.basics import patch
+from .drawing import Crowd, Hits, Shots
 
-# %% ../nbs/09_raycast.ipynb #23bacb34
+# %% ../nbs/09_raycast.ipynb #34d820bf
 wp.config.quiet = True
 wp.config.log_level = getattr(wp, 'LOG_ERROR', 40)
 wp.init()
+wp.set_module_options({'enable_backward': False})
 
-# %% ../nbs/09_raycast.ipynb #5ca9f5c8
+# %% ../nbs/09_raycast.ipynb #fe5d329d
 @wp.func
-def _lit(albedo: wp.vec3, normal: wp.vec3, sun: wp.vec3, sun_rgb: wp.vec3, sky_rgb: wp.vec3, ground_rgb: wp.vec3, shade: float):
-    up = 0.5 + 0.5 * normal[2]
-    ambient = sky_rgb * up + ground_rgb * (1.0 - up)
-    direct = sun_rgb * wp.max(wp.dot(normal, sun), 0.0) * shade
-    return wp.cw_mul(albedo, ambient + direct)
+def _near(ball: wp.vec4, origin: wp.vec3, direction: wp.vec3):
+    "Does a ray (unit direction) pass through a ball, ahead of its origin?"
+    c = wp.vec3(ball[0], ball[1], ball[2]) - origin
+    along = wp.dot(c, direction)
+    return along > -ball[3] and wp.dot(c, c) - along * along < ball[3] * ball[3]
 
-# %% ../nbs/09_raycast.ipynb #08830146
-@wp.func
-def _blocked(meshes: wp.array(dtype=wp.uint64), n: int, p: wp.vec3, sun: wp.vec3):
-    for m in range(n):
-        q = wp.mesh_query_ray(meshes[m], p, sun, 6.0)
-        if q.result: return 0.15
-    return 1.0
-
-# %% ../nbs/09_raycast.ipynb #bb3a5ace
-@wp.func
-def _floor_rgb(p: wp.vec3, kind: int, scale: float, a: wp.vec3, b: wp.vec3):
-    i = wp.floor(p[0] * scale); j = wp.floor(p[1] * scale)
-    f = 0.0
-    if kind == 1: f = wp.abs(wp.mod(i + j, 2.0))
-    if kind == 2: f = wp.abs(wp.mod(i, 2.0))
-    if kind == 3:
-        h = wp.sin(i * 12.9898 + j * 78.233) * 43758.5453
-        f = h - wp.floor(h)
-    return a * (1.0 - f) + b * f
-
-# %% ../nbs/09_raycast.ipynb #6590f867
+# %% ../nbs/09_raycast.ipynb #7b82c657
 @wp.kernel
-def _draw(meshes: wp.array(dtype=wp.uint64), n: int, rgb: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3, ndim=2),
-          faces: wp.array(dtype=wp.int32), eye: wp.vec3, cam_to_world: wp.mat33, f: wp.vec2, c: wp.vec2,
-          sun: wp.vec3, sun_rgb: wp.vec3, sky_rgb: wp.vec3, ground_rgb: wp.vec3, self_shadow: int,
-          floor_kind: int, floor_scale: float, floor_a: wp.vec3, floor_b: wp.vec3,
-          background: wp.array(dtype=wp.vec3, ndim=2), out: wp.array(dtype=wp.vec3, ndim=2), who: wp.array(dtype=wp.int32, ndim=2)):
-    y, x = wp.tid()
-    ray = wp.normalize(cam_to_world @ wp.vec3((float(x) + 0.5 - c[0]) / f[0], (float(y) + 0.5 - c[1]) / f[1], 1.0))
-    best = float(1.0e6); colour = background[y, x]; body = int(-1)
-    for m in range(n):
-        q = wp.mesh_query_ray(meshes[m], eye, ray, best)
-        if q.result:
-            best = q.t; body = m
-            i = faces[3 * q.face]; j = faces[3 * q.face + 1]; k = faces[3 * q.face + 2]
-            w = 1.0 - q.u - q.v
-            normal = wp.normalize(normals[m, i] * q.u + normals[m, j] * q.v + normals[m, k] * w)
-            albedo = rgb[m, i] * q.u + rgb[m, j] * q.v + rgb[m, k] * w
-            shade = float(1.0)
-            if self_shadow == 1: shade = _blocked(meshes, n, eye + ray * q.t + normal * 0.02, sun)
-            colour = _lit(albedo, normal, sun, sun_rgb, sky_rgb, ground_rgb, shade)
-    if body < 0 and floor_kind >= 0 and ray[2] < -0.001:
-        t = -eye[2] / ray[2]
-        if t > 0.0 and t < 15.0:
-            p = eye + ray * t
-            near = _lit(_floor_rgb(p, floor_kind, floor_scale, floor_a, floor_b), wp.vec3(0.0, 0.0, 1.0), sun, sun_rgb, sky_rgb, ground_rgb, _blocked(meshes, n, p, sun))
-            fog = t / 15.0
-            colour = near * (1.0 - fog) + background[y, x] * fog
-    out[y, x] = colour
-    who[y, x] = body
+def _trace(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), cast: wp.array(dtype=wp.int32, ndim=2), eye: wp.array(dtype=wp.vec3), rays: wp.array(dtype=wp.mat33),
+           who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3), t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3), v: wp.array(dtype=float, ndim=3)):
+    f, y, x = wp.tid()
+    ray = wp.normalize(rays[f] @ wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0))
+    best = float(1.0e4); body = int(-1); tri = int(-1); a = float(0.0); b = float(0.0)
+    for i in range(cast.shape[1]):
+        m = cast[f, i]
+        if m >= 0:
+            if _near(balls[m], eye[f], ray):
+                q = wp.mesh_query_ray(meshes[m], eye[f], ray, best)
+                if q.result:
+                    best = q.t; body = i; tri = q.face; a = q.u; b = q.v
+    who[f, y, x] = body; face[f, y, x] = tri; t[f, y, x] = best; u[f, y, x] = a; v[f, y, x] = b
 
-# %% ../nbs/09_raycast.ipynb #6c0fe490
+# %% ../nbs/09_raycast.ipynb #18b261c4
 @wp.kernel
-def _in_front(meshes: wp.array(dtype=wp.uint64), n: int, eye: wp.vec3, joints: wp.array(dtype=wp.vec3), out: wp.array(dtype=float)):
-    j = wp.tid()
-    d = joints[j] - eye
+def _project(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.int32, ndim=2), K: wp.array(dtype=wp.mat33), R: wp.array(dtype=wp.mat33), t: wp.array(dtype=wp.vec3), out: wp.array(dtype=wp.vec3, ndim=3)):
+    f, b, i = wp.tid()
+    m = cast[f, b]
+    if m >= 0:
+        p = R[f] @ points[m, i] + t[f]
+        q = K[f] @ p
+        out[f, b, i] = wp.vec3(q[0] / q[2], q[1] / q[2], p[2])
+
+# %% ../nbs/09_raycast.ipynb #37f7f758
+@wp.func
+def _weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: float, y: float):
+    "Weights of the corners (px, px, depth) of a triangle at an image point, on the body; all negative for a triangle without area."
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    if wp.abs(area) < 1.0e-9: return wp.vec3(-1.0, -1.0, -1.0)
+    u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / (area * a[2])
+    v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / (area * b[2])
+    w = ((a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x)) / (area * c[2])
+    return wp.vec3(u, v, w) / (u + v + w)
+
+# %% ../nbs/09_raycast.ipynb #43ff3098
+@wp.kernel
+def _cover(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), cast: wp.array(dtype=wp.int32, ndim=2), n: int, h: int, w: int, key: wp.array(dtype=wp.int64, ndim=2)):
+    f, k, i = wp.tid()
+    if cast[f, k] >= 0:
+        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        if wp.min(wp.min(a[2], b[2]), c[2]) > 0.05:
+            x0 = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - 0.5)), 0); x1 = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) - 0.5)), w - 1)
+            y0 = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - 0.5)), 0); y1 = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) - 0.5)), h - 1)
+            for y in range(y0, y1 + 1):
+                for x in range(x0, x1 + 1):
+                    l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
+                    if l[0] >= 0.0 and l[1] >= 0.0 and l[2] >= 0.0:
+                        z = l[0] * a[2] + l[1] * b[2] + l[2] * c[2]
+                        wp.atomic_min(key, f, y * w + x, wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * n + i))
+
+# %% ../nbs/09_raycast.ipynb #4bfc1835
+@wp.kernel
+def _resolve(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), n: int, rays: wp.array(dtype=wp.mat33),
+             who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3), t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3), v: wp.array(dtype=float, ndim=3)):
+    f, y, x = wp.tid()
+    q = key[f, y * who.shape[2] + x]
+    who[f, y, x] = -1; face[f, y, x] = -1; t[f, y, x] = 1.0e4; u[f, y, x] = 0.0; v[f, y, x] = 0.0
+    if q < wp.int64(9223372036854775807):
+        id = int(q % wp.int64(4294967296)); k = id / n; i = id % n
+        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
+        ray = rays[f] @ wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0)
+        who[f, y, x] = k; face[f, y, x] = i; u[f, y, x] = l[0]; v[f, y, x] = l[1]
+        t[f, y, x] = (l[0] * a[2] + l[1] * b[2] + l[2] * c[2]) * wp.length(ray)
+
+# %% ../nbs/09_raycast.ipynb #4345a724
+@wp.kernel
+def _blocked(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), cast: wp.array(dtype=wp.int32, ndim=2),
+             points: wp.array(dtype=wp.vec3), frame: wp.array(dtype=wp.int32), suns: wp.array(dtype=wp.vec3), spread: wp.array(dtype=float), out: wp.array(dtype=wp.int32)):
+    i = wp.tid(); f = frame[i]
+    s = wp.rand_init(7, i)
+    sun = wp.normalize(suns[f] + spread[f] * wp.vec3(wp.randn(s), wp.randn(s), wp.randn(s)))
+    hit = int(0)
+    for k in range(cast.shape[1]):
+        m = cast[f, k]
+        if m >= 0 and hit == 0:
+            if _near(balls[m], points[i], sun):
+                if wp.mesh_query_ray_anyhit(meshes[m], points[i], sun, 12.0): hit = int(1)
+    out[i] = hit
+
+# %% ../nbs/09_raycast.ipynb #bc086695
+@wp.kernel
+def _first(meshes: wp.array(dtype=wp.uint64), cast: wp.array(dtype=wp.int32, ndim=2), eye: wp.array(dtype=wp.vec3), targets: wp.array(dtype=wp.vec3, ndim=2),
+           gap: wp.array(dtype=float, ndim=2), who: wp.array(dtype=wp.int32, ndim=2), face: wp.array(dtype=wp.int32, ndim=2)):
+    f, j = wp.tid()
+    d = targets[f, j] - eye[f]
     reach = wp.length(d)
-    first = float(reach)
-    for m in range(n):
-        q = wp.mesh_query_ray(meshes[m], eye, d / reach, first)
-        if q.result: first = wp.min(first, q.t)
-    out[j] = reach - first
+    near = float(reach); body = int(-1); tri = int(-1)
+    for i in range(cast.shape[1]):
+        if cast[f, i] >= 0:
+            q = wp.mesh_query_ray(meshes[cast[f, i]], eye[f], d / reach, near)
+            if q.result:
+                near = q.t; body = i; tri = q.face
+    gap[f, j] = reach - near; who[f, j] = body; face[f, j] = tri
 
-# %% ../nbs/09_raycast.ipynb #b16fcbe1
-class Stage:
-    "Up to `bodies` people of one mesh topology, ready to be moved and drawn. The tree is built once, on the rest pose: with the limbs apart its boxes stay tight when it is refitted."
+# %% ../nbs/09_raycast.ipynb #b5e9b714
+@wp.kernel
+def _skin(rest: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3, ndim=2), bones: wp.array(dtype=wp.int32, ndim=3), weights: wp.array(dtype=float, ndim=3),
+          person: wp.array(dtype=wp.int32), maps: wp.array(dtype=float, ndim=4), points: wp.array(dtype=wp.vec3, ndim=2), out: wp.array(dtype=wp.vec3, ndim=2)):
+    s, v = wp.tid()
+    a = person[s]; p = rest[a, v]; q = normals[a, v]
+    x = wp.vec3(0.0, 0.0, 0.0); y = wp.vec3(0.0, 0.0, 0.0)
+    for i in range(weights.shape[2]):
+        w = weights[a, v, i]
+        if w > 0.0:
+            b = bones[a, v, i]
+            m = wp.mat33(maps[s, b, 0, 0], maps[s, b, 0, 1], maps[s, b, 0, 2], maps[s, b, 1, 0], maps[s, b, 1, 1], maps[s, b, 1, 2], maps[s, b, 2, 0], maps[s, b, 2, 1], maps[s, b, 2, 2])
+            x += w * (m @ p + wp.vec3(maps[s, b, 0, 3], maps[s, b, 1, 3], maps[s, b, 2, 3]))
+            y += w * (m @ q)
+    points[s, v] = x
+    out[s, v] = wp.normalize(y)
+
+# %% ../nbs/09_raycast.ipynb #65234bea
+def _as(x, dtype=None): return wp.from_torch(x.contiguous(), dtype=dtype) if dtype else wp.from_torch(x.contiguous())
+
+# %% ../nbs/09_raycast.ipynb #80497b5d
+class Stage(Crowd):
+    "A crowd drawn by ray casting; `device` 'cpu' or 'cuda', everything stays there."
     def __init__(self,
                  rest, # vertices of the rest pose, (V, 3) m
                  faces, # triangles, (F, 3) int
-                 bodies:int=2, # most people in one picture
+                 bodies:int=2, # most people at once, over all pictures
                  device:str='cpu'): # 'cpu' or 'cuda'
-        self.device, start = device, np.ascontiguousarray(rest, np.float32)
-        self.faces = wp.array(np.ascontiguousarray(faces, np.int32).ravel(), dtype=wp.int32, device=device)
-        self.meshes = [wp.Mesh(wp.array(start, dtype=wp.vec3, device=device), self.faces) for _ in range(bodies)]
+        super().__init__(rest, faces, bodies, device)
+        self.index = _as(self.faces.int().reshape(-1))
+        self.meshes = [wp.Mesh(wp.from_torch(p, dtype=wp.vec3), self.index) for p in self.points]
         self.ids = wp.array([m.id for m in self.meshes], dtype=wp.uint64, device=device)
-        self.rgb, self.normals = (torch.zeros(bodies, len(start), 3, device=device) for _ in 'ab')
+        self.balls = torch.zeros(bodies, 4, device=device)
 
-# %% ../nbs/09_raycast.ipynb #26f9c31c
+# %% ../nbs/09_raycast.ipynb #f60521d1
 @patch
-def place(self:Stage,
-    body:int, # which one
-    vertices, # (V, 3), m, world
-    normals, # unit normals, (V, 3)
-    rgb): # colours, (V, 3) in 0..1
-    "Move and colour one body."
-    self.normals[body], self.rgb[body] = normals, rgb
-    wp.copy(self.meshes[body].points, wp.from_torch(vertices.contiguous().float(), dtype=wp.vec3))
-    self.meshes[body].refit()
+def moved(self:Stage,
+    n:int|None=None): # how many bodies, the first ones (default all)
+    "Refit trees and balls to the vertices."
+    p = self.points[:n, ::5]  # every fifth vertex, and a hand's width more
+    lo, hi = p.amin(1), p.amax(1)
+    self.balls[:n, :3], self.balls[:n, 3] = (lo + hi) / 2, (hi - lo).norm(dim=-1) / 2 + .1
+    for m in self.meshes[:n]: m.refit()
 
-# %% ../nbs/09_raycast.ipynb #7d86a68b
-def _v3(x): return wp.vec3(*[float(i) for i in x])
-
-# %% ../nbs/09_raycast.ipynb #ce2ad982
+# %% ../nbs/09_raycast.ipynb #1a0596b2
 @patch
-def picture(self:Stage,
-    K, # intrinsics of this picture, (3, 3), px
-    R, # world to camera, (3, 3)
-    t, # world to camera, (3,), m
-    light:dict, # direction, sun, sky, ground, self_shadow
-    floor:dict, # kind (-1 none), scale, a, b
-    background, # linear rgb (H, W, 3), torch
-    n:int=1): # bodies to draw
-    "Linear rgb (H, W, 3) and body ids (H, W), -1 where nobody is; the ids stay in `self.who`."
-    h, w = background.shape[:2]
-    eye = -R.T @ t
-    out = torch.empty(h, w, 3, device=self.device); who = torch.empty(h, w, dtype=torch.int32, device=self.device)
-    as3 = lambda x: wp.from_torch(x.contiguous(), dtype=wp.vec3)
-    wp.launch(_draw, (h, w), device=self.device, inputs=[
-        self.ids, n, as3(self.rgb), as3(self.normals), self.faces, _v3(eye), wp.mat33(*[float(x) for x in R.T.reshape(-1)]),
-        wp.vec2(float(K[0, 0]), float(K[1, 1])), wp.vec2(float(K[0, 2]), float(K[1, 2])),
-        _v3(light['direction']), _v3(light['sun']), _v3(light['sky']), _v3(light['ground']), int(light['self_shadow']),
-        int(floor['kind']), float(floor['scale']), _v3(floor['a']), _v3(floor['b']), as3(background), as3(out), wp.from_torch(who)])
-    self.who = who
-    return out, who
+def skin(self:Stage,
+    rest, # rest vertices of P people (P, V, 3), m
+    normals, # their normals (P, V, 3)
+    bones, # controls that move each vertex (P, V, k), int
+    weights, # how much, (P, V, k)
+    person, # which of the people each body is, (n,) int
+    maps): # affine maps of the controls (n, C, 3, 4), m: rest to world
+    "Linear blend skinning of the first n bodies, on the device of the stage."
+    n = len(person)
+    wp.launch(_skin, (n, rest.shape[1]), device=self.device, inputs=[_as(rest, wp.vec3), _as(normals, wp.vec3), _as(bones.int()), _as(weights),
+        _as(person.int()), _as(maps), _as(self.points[:n], wp.vec3), _as(self.normals[:n], wp.vec3)])
+    self.moved(n)
 
-# %% ../nbs/09_raycast.ipynb #8bcebc3e
+# %% ../nbs/09_raycast.ipynb #e54ac956
 @patch
-def covered(self:Stage,
-    R, # world to camera, (3, 3)
-    t, # world to camera, (3,), m
-    joints, # (J, 3), m, world
-    n:int=1): # bodies
-    "Metres of body in front of each joint, (J,): small where the joint is seen."
-    out = torch.empty(len(joints), device=self.device)
-    wp.launch(_in_front, len(joints), device=self.device, inputs=[self.ids, n, _v3(-R.T @ t), wp.from_torch(joints.contiguous().float(), dtype=wp.vec3), wp.from_torch(out)])
-    return out
+def trace_rays(self:Stage,
+    shots:Shots): # pictures to take
+    "What each pixel sees, by one ray through each: `Hits`."
+    (h, w), f = shots.size, len(shots)
+    who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
+    t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
+    wp.launch(_trace, (f, h, w), device=self.device, inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(shots.eye, wp.vec3), _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v))])
+    return Hits(who, face, t, u, v)
+
+# %% ../nbs/09_raycast.ipynb #352e4abd
+@patch
+def trace(self:Stage,
+    shots:Shots): # pictures to take
+    "What each pixel sees, triangle by triangle: `Hits`."
+    (h, w), (f, b), n = shots.size, shots.cast.shape, len(self.faces)
+    who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
+    t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
+    key, px = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device), torch.empty(f, b, self.points.shape[1], 3, device=self.device)
+    go = lambda kernel, dim, *x: wp.launch(kernel, dim, device=self.device, inputs=x)
+    cast, px, index, key = _as(shots.cast), _as(px, wp.vec3), self.index, _as(key)
+    go(_project, px.shape, _as(self.points, wp.vec3), cast, _as(shots.K, wp.mat33), _as(shots.R, wp.mat33), _as(shots.t, wp.vec3), px)
+    go(_cover, (f, b, n), px, index, cast, n, h, w, key)
+    go(_resolve, (f, h, w), key, px, index, n, _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v)))
+    return Hits(who, face, t, u, v)
+
+# %% ../nbs/09_raycast.ipynb #b8509b5f
+@patch
+def blocked(self:Stage,
+    shots:Shots, # pictures
+    points, # (N, 3), m, world
+    frame, # picture of each point, (N,)
+    suns, # direction towards the sun of each picture, (F, 3)
+    spread=None): # size of the sun in each picture, (F,) rad
+    "Whether a body stands between each point and the sun, (N,) bool."
+    out = torch.empty(len(points), dtype=torch.int32, device=self.device)
+    spread = torch.zeros(len(shots), device=self.device) if spread is None else spread
+    if len(points): wp.launch(_blocked, len(points), device=self.device, inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(points, wp.vec3), _as(frame.int()), _as(suns, wp.vec3), _as(spread), _as(out)])
+    return out > 0
+
+# %% ../nbs/09_raycast.ipynb #582f65d3
+@patch
+def first(self:Stage,
+    shots:Shots, # pictures
+    targets, # (F, J, 3), m, world
+    hits=None): # not needed: each target has a ray of its own
+    "What is met on the way to each target: metres before it (0: nothing), column of the cast, triangle (-1: nothing); each (F, J)."
+    gap = torch.empty(targets.shape[:2], device=self.device); who, face = (torch.empty(targets.shape[:2], dtype=torch.int32, device=self.device) for _ in 'ab')
+    wp.launch(_first, targets.shape[:2], device=self.device, inputs=[self.ids, _as(shots.cast), _as(shots.eye, wp.vec3), _as(targets, wp.vec3), _as(gap), _as(who), _as(face)])
+    return gap, who, face
