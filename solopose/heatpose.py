@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['neighbour_table', 'n_sides', 'gauss_1d', 'HeatPose', 'loss_torch', 'loss_engine']
 
-# %% ../nbs/04_heatpose.ipynb #bb593dc0
+# %% ../nbs/04_heatpose.ipynb #f05016bd
 import math, warnings, weakref
+from types import SimpleNamespace
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -31,19 +32,20 @@ def n_sides(
     "How many side Gaussians fit between a joint and its neighbour (paper, Eq. 6), rounded down."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
-# %% ../nbs/04_heatpose.ipynb #90f0ec9f
+# %% ../nbs/04_heatpose.ipynb #4d6af8a3
 def gauss_1d(
     mu, # means, any shape
     sigma, # standard deviations, same shape as mu
     at, # points of one axis, (n,)
 ): # (*mu.shape, n), 1 at the mean
     "One axis of a Gaussian, without its density factor."
-    return torch.exp(-.5*((at - mu[..., None])/sigma[..., None])**2)
+    z = (at - mu[..., None])*(.5**.5/sigma[..., None])
+    return torch.exp(-z*z)
 
 # %% ../nbs/04_heatpose.ipynb #bb61b663
 def _three(x): return tuple(x) if isinstance(x, (tuple, list)) else (x,)*3
 
-# %% ../nbs/04_heatpose.ipynb #f75de95f
+# %% ../nbs/04_heatpose.ipynb #a0adcb00
 class HeatPose:
     "Heatmaps of a skeleton in a volume: mixture, target, loss and decoding (paper, section 4.2, Eq. 6-8)."
     def __init__(self,
@@ -64,6 +66,7 @@ class HeatPose:
         self.side_weight = (.25 if sides == 'strict' else 1.) if side_weight is None else float(side_weight)
         self.check()
         self.neighbours, self.has_neighbour = neighbour_table(skeleton)
+        self._tensors = {}
 
     def __repr__(self):
         return f"HeatPose({self.skeleton.name!r}, size={self.size}, bounds={self.bounds}, sigma={self.sigma:g}, c={self.c:g}, sides={self.sides!r})"
@@ -93,14 +96,26 @@ def centres(self:HeatPose,
     like = torch.empty(0) if like is None else like
     return low + (torch.arange(n, dtype=like.dtype, device=like.device) + .5)*v
 
-# %% ../nbs/04_heatpose.ipynb #b9f1d468
+# %% ../nbs/04_heatpose.ipynb #5e906322
+@patch
+def _on(self:HeatPose, like):
+    "Bounds, voxel sizes, centres and neighbours as tensors of the type and device of `like`."
+    key = like.dtype, like.device
+    if key not in self._tensors:
+        low, high = like.new_tensor(self.bounds).T
+        self._tensors[key] = SimpleNamespace(low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), last=like.new_tensor(self.size) - 1,
+            at=[self.centres(a, like) for a in 'xyz'], step=torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None],
+            neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
+    return self._tensors[key]
+
+# %% ../nbs/04_heatpose.ipynb #22e0f499
 @patch
 def inside(self:HeatPose,
     joints, # (..., J, 3) in (x, y, z)
 ): # bool (..., J), False outside the volume and for NaN
     "Which joints lie in the volume; only these have a target and a loss."
-    low, high = joints.new_tensor(self.bounds).T
-    return ((joints >= low) & (joints <= high)).all(-1)
+    on = self._on(joints)
+    return ((joints >= on.low) & (joints <= on.high)).all(-1)
 
 # %% ../nbs/04_heatpose.ipynb #8a6a884c
 def _joints(hp, joints):
@@ -111,22 +126,22 @@ def _joints(hp, joints):
         raise ValueError(f'joints {tuple(joints.shape)}: expected (..., {len(hp.skeleton)}, 3) for skeleton {hp.skeleton.name!r}')
     return joints
 
-# %% ../nbs/04_heatpose.ipynb #91a0da17
+# %% ../nbs/04_heatpose.ipynb #6c193c0f
 @patch
 def side_points(self:HeatPose,
     joints, # (..., J, 3)
 ): # means (..., J, M, S, 3), sigmas (S,), exists (..., J, M, S)
     "Transitional points from every joint to each of its M neighbours (paper, Eq. 6 and 7), S at most."
-    index, valid = self.neighbours.to(joints.device), self.has_neighbour.to(joints.device)
-    bone = joints[..., index, :] - joints[..., :, None, :]
+    on = self._on(joints)
+    bone = joints[..., on.neighbours, :] - joints[..., :, None, :]
     length = bone.norm(dim=-1)
-    n = n_sides(length, self.c)*valid if self.sides != 'none' else torch.zeros_like(length)
+    n = n_sides(length, self.c)*on.has_neighbour if self.sides != 'none' else torch.zeros_like(length)
     i = torch.arange(1, int(n.max() if n.numel() else 0) + 1, dtype=joints.dtype, device=joints.device)
     part = (i*self.c/length[..., None].clamp_min(1e-9)).clamp_max(1.)
     means = joints[..., :, None, None, :] + bone[..., None, :]*part[..., None]
     return means, self.sigma*(i if self.sides == 'paper' else i + 1)**2, i <= n[..., None]
 
-# %% ../nbs/04_heatpose.ipynb #06736b77
+# %% ../nbs/04_heatpose.ipynb #f53247d8
 @patch
 def yield_to_joint(self:HeatPose,
     mu, # means (..., J, K, 3), main Gaussian first
@@ -135,10 +150,9 @@ def yield_to_joint(self:HeatPose,
 ): # weights (..., J, K), sides lowered where they would lift another voxel above the joint's
     "Lower the sides of a joint that lies almost on a face between voxels, so that its own voxel stays the highest."
     if weight.shape[-1] == 1: return weight
-    low, voxel, last = mu.new_tensor(self.bounds)[:, 0], mu.new_tensor(self.voxel), mu.new_tensor(self.size) - 1
-    home = ((mu[..., :1, :] - low)/voxel).floor().nan_to_num(0.).clamp_min(0.).minimum(last)
-    step = torch.arange(-1, 2, device=mu.device, dtype=mu.dtype)[:, None]
-    at = low + (home[..., None, :] + step + .5)*voxel
+    on = self._on(mu)
+    home = ((mu[..., :1, :] - on.low)/on.voxel).floor().nan_to_num(0.).clamp_min(0.).minimum(on.last)
+    at = on.low + (home[..., None, :] + on.step + .5)*on.voxel
     g = torch.exp(-.5*((at - mu[..., None, :])/sigma[..., None, None])**2)             # (..., J, K, step, axis)
     w = weight*(self.sigma/sigma)**3
     cube = torch.einsum('...ka,...kb,...kc->...kabc', g[..., 0]*w[..., None], g[..., 1], g[..., 2]).flatten(-3)
@@ -165,16 +179,16 @@ def components(self:HeatPose,
     mu = torch.where(weight[..., None] > 0, mu, joints[..., None, :])
     return mu, sigma, self.yield_to_joint(mu, sigma, weight) if self.sides == 'strict' else weight
 
-# %% ../nbs/04_heatpose.ipynb #ae5bcef3
+# %% ../nbs/04_heatpose.ipynb #7c3ca331
 @patch
 def axes(self:HeatPose,
     mu, # (..., K, 3)
     sigma, # (..., K)
 ): # gx (..., K, W), gy (..., K, H), gz (..., K, D)
     "The three 1D Gaussians of every component: their outer product is the 3D Gaussian."
-    return tuple(gauss_1d(mu[..., i], sigma, self.centres(a, mu)) for i, a in enumerate('xyz'))
+    return tuple(gauss_1d(m, sigma, at) for m, at in zip(mu.unbind(-1), self._on(mu).at))
 
-# %% ../nbs/04_heatpose.ipynb #710509f3
+# %% ../nbs/04_heatpose.ipynb #1dd38f53
 @patch
 def factors(self:HeatPose,
     joints, # (..., J, 3)
@@ -184,7 +198,7 @@ def factors(self:HeatPose,
     ok = self.inside(joints)
     mu, sigma, weight = self.components(joints)
     use = (weight > 0) & ok[..., None]
-    mu = torch.where(use[..., None], mu, mu.new_tensor(self.bounds).mean(-1))
+    mu = torch.where(use[..., None], mu, self._on(mu).middle)
     g = self.axes(mu, sigma)
     weight = torch.where(use, weight*(self.sigma/sigma)**3, 0.)
     total = (weight*g[0].sum(-1)*g[1].sum(-1)*g[2].sum(-1)).sum(-1, keepdim=True)
@@ -209,6 +223,21 @@ def _sum_outer(gx, gy, gz, used, out):
         torch.bmm(_outer(gy[i, :k], gz[i, :k]), gx[i, :k], out=o.view(len(o), -1, o.shape[-1]))
     return out
 
+# %% ../nbs/04_heatpose.ipynb #234b75ad
+_KEPT = [] # memory of the last large arrays that nobody uses any more
+
+def _keep(memory): _KEPT[:] = [*_KEPT[-1:], memory]
+
+def _empty_reused(shape, like):
+    "An uninitialised contiguous tensor of the type of `like`; a large one on the CPU gets memory that was given up, if it fits."
+    n = math.prod(shape)*like.element_size()
+    if like.device.type != 'cpu' or n < 2**22: return torch.empty(shape, dtype=like.dtype, device=like.device)
+    fits = [i for i, m in enumerate(_KEPT) if n + 64 <= len(m) <= 2*n + 64]
+    memory = _KEPT.pop(fits[-1]) if fits else np.empty(n + 64, np.uint8)
+    lent = memory[-memory.ctypes.data % 64:][:n]   # vector units like multiples of 64 bytes
+    weakref.finalize(lent, _keep, memory).atexit = False
+    return torch.from_numpy(lent).view(like.dtype).view(shape)
+
 # %% ../nbs/04_heatpose.ipynb #01591b2d
 @patch
 def _flat_factors(self:HeatPose, joints, mask=None):
@@ -218,7 +247,7 @@ def _flat_factors(self:HeatPose, joints, mask=None):
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
     return gx, gy, gz, ok.flatten(), (weight > 0).sum(-1).flatten()
 
-# %% ../nbs/04_heatpose.ipynb #1a56a5f8
+# %% ../nbs/04_heatpose.ipynb #0b4fdbeb
 @patch
 def target(self:HeatPose,
     joints, # (..., J, 3) in (x, y, z)
@@ -227,7 +256,7 @@ def target(self:HeatPose,
     gx, gy, gz, _, used = self._flat_factors(joints)
     shape = self.size[::-1]
     if torch.is_grad_enabled() and gx.requires_grad: out = _outer(gy, gz) @ gx
-    else: out = _sum_outer(gx, gy, gz, used, gx.new_empty(len(gx), *shape))
+    else: out = _sum_outer(gx, gy, gz, used, _empty_reused((len(gx), *shape), gx))
     return out.view(*torch.as_tensor(joints).shape[:-1], *shape)
 
 # %% ../nbs/04_heatpose.ipynb #24a92059
@@ -285,28 +314,12 @@ def loss_engine(
         if name: raise ValueError("engine='triton' needs the package triton")
     return loss_numba if name == 'numba' or name is None and numba and single and kind == 'cpu' else loss_torch
 
-# %% ../nbs/04_heatpose.ipynb #a74c8098
-_KEPT = [] # the memory of the last large gradient, while nobody uses it
-
-def _keep(memory): _KEPT[:] = [memory]
-
-def _empty_reused(like):
-    "An uninitialised contiguous tensor of the shape and type of `like`; a large one on the CPU gets the memory of the last one that was given up."
-    n = like.numel()*like.element_size()
-    if like.device.type != 'cpu' or n < 2**25: return torch.empty_like(like, memory_format=torch.contiguous_format)
-    try: memory = _KEPT.pop()
-    except IndexError: memory = None
-    if memory is None or not n <= len(memory) <= 2*n: memory = np.empty(n, np.uint8)
-    lent = memory[:n]
-    weakref.finalize(lent, _keep, memory).atexit = False
-    return torch.from_numpy(lent).view(like.dtype).view(like.shape)
-
-# %% ../nbs/04_heatpose.ipynb #bd86b804
+# %% ../nbs/04_heatpose.ipynb #8f7ba2a5
 class _CrossEntropy(torch.autograd.Function):
     "Mean cross-entropy; the gradient is made in the forward pass and handed over once, made again if it is asked for twice."
     @staticmethod
     def forward(ctx, logits, gx, gy, gz, share, used, engine):
-        ctx.engine, ctx.made = engine, _empty_reused(logits) if ctx.needs_input_grad[0] else None
+        ctx.engine, ctx.made = engine, _empty_reused(logits.shape, logits) if ctx.needs_input_grad[0] else None
         ctx.save_for_backward(logits, gx, gy, gz, share, used)
         loss = engine(logits, gx, gy, gz, share, used, ctx.made)
         return (loss*share).sum().to(gx.dtype)
@@ -316,8 +329,9 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx, g):
         made, ctx.made = ctx.made, None
         if made is None:
-            made = _empty_reused(ctx.saved_tensors[0])
-            ctx.engine(*ctx.saved_tensors, made)
+            logits, *rest = ctx.saved_tensors
+            made = _empty_reused(logits.shape, logits)
+            ctx.engine(logits, *rest, made)
         if g.device.type != 'cpu' or g != 1: made.mul_(g)
         return made, None, None, None, None, None, None
 
