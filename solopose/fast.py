@@ -19,7 +19,7 @@ def _jit(f):
     try: return numba.njit(cache=True, **how)(f)
     except RuntimeError: return numba.njit(**how)(f)   # nowhere to write a cache
 
-# %% ../nbs/04a_fast.ipynb #02a4df1c
+# %% ../nbs/04a_fast.ipynb #83737447
 _ONE, _HALF, _LOG2E = np.float32(1), np.float32(.5), np.float32(1.4426950408889634)
 _C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(np.log(2)**i/f) for i, f in zip(range(1, 7), (1, 2, 6, 24, 120, 720)))   # series of 2^r
 
@@ -27,7 +27,7 @@ _C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(np.log(2)**i/f) for i, f in zip(range
 def _exp_into(x, top, out, bits, power):
     "out = exp(x - top), and its sum; power is a float32 view of the int32 array bits."
     for v in range(len(x)):
-        t = max((x[v] - top)*_LOG2E, np.float32(-126))
+        t = min(max((x[v] - top)*_LOG2E, np.float32(-126)), np.float32(126))
         k = np.floor(t + _HALF)
         r = t - k
         bits[v] = (np.int32(k) + np.int32(127)) << 23
@@ -80,7 +80,7 @@ def _finish(t, x, grad, scale, share):
         grad[v] = grad[v]*scale - share*t[v]
     return s
 
-# %% ../nbs/04a_fast.ipynb #6118090b
+# %% ../nbs/04a_fast.ipynb #c56325dc
 @_jit
 def _volumes(x, gx, gy, gz, share, used, grad, loss):
     "Loss of each volume x (N, D, H*W) against its mixture, and share*(softmax - target) in grad."
@@ -93,8 +93,11 @@ def _volumes(x, gx, gy, gz, share, used, grad, loss):
         if share[i] == 0:
             grad[i] = 0; loss[i] = 0
             continue
-        top, total, hit = _largest(x[i], lanes), 0., 0.
+        top, total, hit = _largest(x[i, :1], lanes), 0., 0.
         for z in range(d): total += _exp_into(x[i, z], top, grad[i, z], bits, power)
+        if not total < 1e30:
+            top, total = _largest(x[i], lanes), 0.
+            for z in range(d): total += _exp_into(x[i, z], top, grad[i, z], bits, power)
         k, scale = used[i], np.float32(share[i]/total)
         for y in range(0, h, rows):
             r = min(rows, h - y)
