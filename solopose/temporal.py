@@ -134,18 +134,18 @@ def scores(self:WindowAttention3D,
     mask = shift_mask(tuple(size), tuple(window), tuple(shift), self.bias.device)
     return bias if mask is None else bias.masked_fill(~mask[:, None], float('-inf'))
 
-# %% ../nbs/06_temporal.ipynb #2f4c211e
-PLAIN_SCORES = 2 ** 24  # numbers in the matrix of scores (64 MB in float32) up to which a CPU writes it
+# %% ../nbs/06_temporal.ipynb #c1745499
+PLAIN_SCORES = 2 ** 24  # numbers in the matrix of scores (32 MB) up to which a CPU writes it out in bfloat16
 
-# %% ../nbs/06_temporal.ipynb #66c432ec
+# %% ../nbs/06_temporal.ipynb #62a7f5a1
 def fused_pays(
     q, # queries, (B, G, n, d)
     add, # what is added to the scores
 ):
     "Is PyTorch's fused attention the better way here?"
     if q.device.type != 'cpu': return True
-    learned = torch.is_grad_enabled() and (q.requires_grad or add.requires_grad)
-    return not learned and math.prod(q.shape[:-1]) * q.shape[-2] > PLAIN_SCORES
+    if torch.is_grad_enabled() and (q.requires_grad or add.requires_grad): return False
+    return q.dtype == torch.float32 or math.prod(q.shape[:-1]) * q.shape[-2] > PLAIN_SCORES
 
 # %% ../nbs/06_temporal.ipynb #973bb5f7
 def attend(
