@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
            'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
-           'paper_map', 'encode_video']
+           'paper_map', 'encode_video', 'cache_tokens', 'TokenCache']
 
-# %% ../nbs/05_spatial.ipynb #e6c4f994
-import contextlib, logging, math, os, socket, urllib.request
+# %% ../nbs/05_spatial.ipynb #e03412df
+import contextlib, hashlib, json, logging, math, os, socket, sys, urllib.request
+from itertools import islice
+from pathlib import Path
 from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from torch import nn
 from fastcore.basics import patch
@@ -60,7 +63,7 @@ def forward(self:GridTower,
     y = self.body(x)
     return grid_tokens(y[-1] if isinstance(y, (list, tuple)) else y, self.width)
 
-# %% ../nbs/05_spatial.ipynb #f52218e8
+# %% ../nbs/05_spatial.ipynb #e6dbc102
 class ClipTower(nn.Module):
     "The image tower of an open_clip model (Radford et al. 2021), made to answer with the tokens of one block."
     def __init__(self,
@@ -69,15 +72,15 @@ class ClipTower(nn.Module):
     ):
         super().__init__()
         self.body, self.index = body, index
-        self.vit = hasattr(body, 'class_embedding') or hasattr(getattr(body, 'trunk', None), 'patch_embed')
+        self.vit = hasattr(body, 'class_embedding') or hasattr(getattr(body, 'trunk', None), 'num_prefix_tokens')
 
-# %% ../nbs/05_spatial.ipynb #875b38ff
+# %% ../nbs/05_spatial.ipynb #03baa151
 @patch
 def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
 ):
     "Tokens (N, 1+H*W, C) of one block."
-    options = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=True) if self.vit else {}
+    options = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=getattr(self.body, 'attn_pool', None) is None) if self.vit else {}
     out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index], intermediates_only=True, **options)
     grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
     if not self.vit: return grid_tokens(grid)
@@ -158,13 +161,13 @@ def _timm_tower(arch, tag, path, image_size, out_index, extra):
     if path: load_tower(tower.body, path)
     return tower, image_size or cfg.get('input_size', (3, 224, 224))[-1], cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
 
-# %% ../nbs/05_spatial.ipynb #e824d0d9
+# %% ../nbs/05_spatial.ipynb #a8baccda
 def _clip_tower(arch, tag, path, image_size, out_index, extra):
     "(tower, image size, mean, std) of the image half of an open_clip model."
     import open_clip
     command = f"import open_clip; open_clip.create_model('{arch}', pretrained='{tag}')"
     with quiet_build(f'open_clip:{arch}', tag, command):
-        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size, **extra).visual
+        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size, device=torch.get_default_device(), **extra).visual
     if path: load_tower(net, path)
     size = net.image_size[0] if isinstance(net.image_size, (tuple, list)) else net.image_size
     return ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN, getattr(net, 'image_std', None) or CLIP_STD
@@ -172,7 +175,7 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
 # %% ../nbs/05_spatial.ipynb #26634492
 BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)  # what may stand before the colon of an encoder's name
 
-# %% ../nbs/05_spatial.ipynb #dcbe7c55
+# %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
     tower, # a `GridTower` or `ClipTower`
     size, # side of its pictures, px
@@ -181,9 +184,10 @@ def measure(
     tower.eval()
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)
+    if len(shape) != 3 or side * side != shape[1] - 1: raise ValueError(f'the tower answers {tuple(shape)} for one picture; expected one token and a square grid, (1, 1+H*H, C)')
     return (side, side), shape[2]
 
-# %% ../nbs/05_spatial.ipynb #2359b0ce
+# %% ../nbs/05_spatial.ipynb #4b5fc982
 class SpatialEncoder(nn.Module):
     "Frames to tokens (section 4.1): the token of the whole frame first, then the grid row by row."
     def __init__(self,
@@ -199,7 +203,7 @@ class SpatialEncoder(nn.Module):
         if backend not in BACKENDS or not arch: raise ValueError(f"encoder {name!r}: write 'open_clip:NAME' or 'timm:NAME'")
         path = pretrained if isinstance(pretrained, (str, os.PathLike)) and os.path.exists(pretrained) else None
         self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch, None if path else pretrained, path, image_size, out_index, extra)
-        self.name, self.trainable = name, trainable
+        self.name, self.trainable, self.out_index = name, trainable, out_index
         for k in ('mean', 'std'): self.register_buffer('_' + k, torch.tensor(getattr(self, k)).view(1, 3, 1, 1), persistent=False)
         self.grid, self.width = measure(self.trunk, self.image_size)
         self.train().requires_grad_(trainable)
@@ -250,3 +254,134 @@ def encode_video(
     needed, place = index.unique(return_inverse=True)
     tokens = torch.cat([encoder(frames[part]) for part in needed.split(batch)])
     return tokens[place]
+
+# %% ../nbs/05_spatial.ipynb #c72044e6
+@patch
+def gigabytes(self:SpatialEncoder,
+    frames, # number of frames
+):
+    "Room that cached tokens take, 10^9 bytes: two bytes a number."
+    return frames * (1 + math.prod(self.grid)) * self.width * 2 / 1e9
+
+# %% ../nbs/05_spatial.ipynb #45d29573
+@patch
+def fingerprint(self:SpatialEncoder):
+    "Sixteen letters that change with the tower, its settings, or any of its weights (SHA-256)."
+    h = hashlib.sha256(json.dumps([self.name, self.image_size, self.out_index, self.mean, self.std]).encode())
+    for k, v in sorted(self.state_dict().items()):
+        h.update(k.encode()); h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()[:16]
+
+# %% ../nbs/05_spatial.ipynb #605bd33d
+def _frames_batch(part):
+    "A list of frames as one tensor (N, 3, S, S) in 0..1, and the fingerprint of their numbers."
+    x = torch.stack([torch.as_tensor(np.asarray(f)) for f in part])
+    mark = hashlib.sha256(str((x.dtype, tuple(x.shape))).encode() + x.contiguous().numpy().tobytes()).hexdigest()[:16]
+    if x.shape[-1] == 3 and x.shape[1] != 3: x = x.permute(0, 3, 1, 2)
+    return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), mark
+
+# %% ../nbs/05_spatial.ipynb #195a8d45
+def _write_whole(path, write):
+    "Write a file under a temporary name, force it to disk, then rename it."
+    tmp = Path(f'{path}.{os.getpid()}.tmp')
+    try:
+        write(tmp)
+        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/05_spatial.ipynb #13ffd21d
+def _chunk_mark(path):
+    "Fingerprint of the frames in a chunk's file; None if there is no whole file."
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as f: return (f.metadata() or {}).get('frames')
+    except (OSError, SafetensorError): return None
+
+# %% ../nbs/05_spatial.ipynb #a688bc79
+def _about(path):
+    "What a cache says about itself; ValueError if it is none."
+    try: about = json.loads((Path(path) / 'about.json').read_text())
+    except (OSError, ValueError): about = {}
+    if about.get('format') != 'solopose tokens': raise ValueError(f'{path}: no cache of tokens (about.json is missing or not readable); make one with cache_tokens')
+    return about
+
+# %% ../nbs/05_spatial.ipynb #b7a87e32
+def _same_cache(path, about, want):
+    "ValueError that names the first thing in which a cache differs from what is wanted."
+    bad = next((k for k in want if about.get(k) != want[k]), None)
+    if bad: raise ValueError(f'{path}: {bad} is {about.get(bad)!r} there and {want[bad]!r} here; the tokens belong to something else, choose another folder or delete this one')
+
+# %% ../nbs/05_spatial.ipynb #f2b4c29e
+@torch.inference_mode()
+def _encode_chunk(encoder, x, batch, first):
+    "Tokens (N, 1+H*W, C) of one chunk, float16, on the CPU."
+    device = next(encoder.parameters()).device
+    tokens = torch.cat([encoder(p.to(device)).half().cpu() for p in x.split(batch)])
+    if not tokens.isfinite().all(): raise ValueError(f'frames {first} to {first + len(x) - 1}: a token of {encoder.name} is not finite in float16; this encoder cannot be cached')
+    return tokens
+
+# %% ../nbs/05_spatial.ipynb #80591805
+def cache_tokens(
+    encoder, # a `SpatialEncoder`; it is asked in eval mode
+    frames, # array, tensor or stream of frames, each (S, S, 3) in 0..255 or (3, S, S) in 0..1
+    path, # folder to keep them in; one that exists is gone on with
+    source='', # where the frames come from, in words
+    chunk=256, # frames a file
+    batch=16, # frames sent through the encoder together
+    progress=False, # show a bar
+):
+    "Keep the tokens of a video on disk, float16, chunk by chunk; what is there already is not encoded again. Returns a `TokenCache`."
+    from safetensors.torch import save_file
+    from tqdm import tqdm
+    path, was = Path(path), encoder.training
+    want = dict(format='solopose tokens', encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint(), tokens=[1 + math.prod(encoder.grid), encoder.width], chunk=chunk, source=source)
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
+    elif any(path.iterdir()): raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
+    else: _write_whole(path / 'about.json', lambda p: p.write_text(json.dumps(want)))
+    stream, first = iter(frames), 0
+    with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame', disable=not progress, file=sys.stderr) as bar:
+        try:
+            encoder.eval()
+            while part := list(islice(stream, chunk)):
+                x, mark = _frames_batch(part); file = path / f'{first:09d}.safetensors'; have = _chunk_mark(file)
+                if have not in (None, mark): raise ValueError(f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made of; choose another folder or delete this one')
+                if not have: _write_whole(file, lambda p: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, p, metadata={'frames': mark}))
+                first += len(x); bar.update(len(x))
+        finally: encoder.train(was)
+    if not first: raise ValueError(f'{path}: there are no frames to encode')
+    _write_whole(path / 'about.json', lambda p: p.write_text(json.dumps({**want, 'frames': first})))
+    for left in path.glob('*.tmp'): left.unlink()   # of a process that was killed while it wrote
+    return TokenCache(path)
+
+# %% ../nbs/05_spatial.ipynb #a08c16bb
+class TokenCache:
+    "Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape, 1+H*W, C)."
+    def __init__(self,
+        path, # folder written by `cache_tokens`
+        encoder=None, # a `SpatialEncoder` to which the tokens must belong
+    ):
+        self.path, self.about = Path(path), _about(path)
+        if encoder is not None: _same_cache(path, self.about, dict(encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint()))
+        if 'frames' not in self.about: raise ValueError(f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
+        self.shape = (self.about['frames'], *self.about['tokens'])
+
+    def __len__(self): return self.shape[0]
+    def __repr__(self): return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
+
+# %% ../nbs/05_spatial.ipynb #62496031
+@patch
+def __getitem__(self:TokenCache,
+    index, # a number, a slice, or numbers of any shape
+):
+    "Tokens of frames; IndexError for a number outside."
+    from safetensors import safe_open
+    index = torch.arange(len(self))[index] if isinstance(index, (int, slice)) else torch.as_tensor(np.asarray(index)).long()
+    if index.numel() and not 0 <= index.min() <= index.max() < len(self): raise IndexError(f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
+    needed, place = index.unique(return_inverse=True)
+    out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
+    for first in (needed // chunk).unique().mul(chunk).tolist():
+        here = (needed >= first) & (needed < first + chunk); at = needed[here] - first
+        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f: out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
+    return out[place]
