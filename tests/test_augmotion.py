@@ -93,19 +93,27 @@ def test_four_trees_end_to_end(trees, tmp_path):
     assert all(len(set(split[person == p])) == 1 for p in set(person)) and set(person[split == 3]) == {'h36m S9'}
     total = next(r for r in report['rows'] if r['split'] == 'collection')
     assert total['clips'] == (split != 3).sum() and total['frames'] > 2 * total['poses']
-    # the same command again finds it finished; other settings, other data and a folder of one's own are refused
-    assert command(*options(trees), '--out', tmp_path / 'a.zarr', '--workers', 1)[0] == out
-    for extra, says in ((['--seed', 1], 'begun with seed=0, not seed=1'), (['--fps', 50], 'begun with fps=25.0, not fps=50.0'), (['--split', 'camera'], "split='camera' is not one of"), (['--mpi', tmp_path / 'none'], 'no such file or folder'), (['--interpolation', 'cubic'], "interpolation='cubic' is not one of")):
-        refusal(command(*options(trees), '--out', tmp_path / 'a.zarr', *extra, code=2)[1], says)
+
+
+def refused(capsys, says, **kw):
+    "Exit code 2 and one line that says so."
+    with pytest.raises(SystemExit) as stop: solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})
+    lines = [l for l in capsys.readouterr().err.splitlines() if l.strip()]
+    assert stop.value.code == 2 and len(lines) == 1 and lines[0].startswith('solopose_augmotion: ') and says in lines[0], lines
+
+
+def test_refusals(trees, tmp_path, capsys):
+    one = dict(mads=trees['mads'], out=tmp_path / 'a.zarr', workers=1)
+    solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in one.items()}); first = capsys.readouterr().out
+    solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in one.items()})
+    assert capsys.readouterr().out == first   # the same command finds it finished
+    for extra, says in ((dict(seed=1), 'begun with seed=0, not seed=1'), (dict(fps=50.), 'begun with fps=25.0, not fps=50.0'), (dict(split='camera'), "split='camera' is not one of"), (dict(interpolation='cubic'), "interpolation='cubic' is not one of"),
+                        (dict(mpi=tmp_path / 'none'), 'no such file or folder'), (dict(aist=trees['aist']), 'begun with aist=None'), (dict(aist=trees['mads']), '--aist')):
+        refused(capsys, says, **one | extra)
     (tmp_path / 'mine').mkdir(); (tmp_path / 'mine' / 'thesis.tex').touch()
-    refusal(command(*options(trees), '--out', tmp_path / 'mine', code=2)[1], 'is no AugMotion store'); assert (tmp_path / 'mine' / 'thesis.tex').exists()
-    refusal(command(code=2)[1], 'give at least one of')
-
-
-def refusal(err, says):
-    "One line that says so, no traceback."
-    lines = [l for l in err.splitlines() if l.strip() and '%|' not in l]
-    assert len(lines) == 1 and lines[0].startswith('solopose_augmotion: ') and says in lines[0] and 'Traceback' not in err, err
+    refused(capsys, 'is no AugMotion store', **one | dict(out=tmp_path / 'mine')); assert (tmp_path / 'mine' / 'thesis.tex').exists()
+    refused(capsys, 'give at least one of')
+    assert command(code=2)[1].count('\n') == 1   # and so from the shell
 
 
 def test_command_killed_with_its_workers(trees, tmp_path):
