@@ -6,9 +6,9 @@
 __all__ = ['CHOICES', 'CHUNK', 'MAX_GAP', 'HELD_OUT', 'SPLITS', 'SHARES', 'LONG', 'READERS', 'PREPROCESSED', 'ROOMS',
            'Collection', 'at_rate', 'window_starts', 'usable_views', 'prepare', 'save_part', 'read_unit', 'is_held_out',
            'deal', 'split_takes', 'load_parts', 'fit_triangles', 'take_table', 'view_table', 'clip_table',
-           'make_tables', 'create_store', 'shard_jobs', 'write_unit', 'joblib_backend', 'run_units', 'write_json',
-           'make_plan', 'file_hash', 'write_manifest', 'check_manifest', 'build', 'count_clips', 'make_report',
-           'read_report', 'report_text', 'read_source', 'write_trees', 'open_augmotion', 'take_poses', 'view_poses',
+           'make_tables', 'create_store', 'shard_jobs', 'write_unit', 'count_clips', 'make_report', 'report_text',
+           'joblib_backend', 'run_units', 'write_json', 'make_plan', 'file_hash', 'write_manifest', 'check_manifest',
+           'build', 'read_report', 'read_source', 'write_trees', 'open_augmotion', 'take_poses', 'view_poses',
            'view_camera', 'pose_dataset_of', 'views_apart', 'make_up_figure', 'solopose_augmotion']
 
 # %% ../../nbs/36_augmotion.ipynb #b9d945f1
@@ -353,6 +353,43 @@ def write_unit(path, # of the store
     group = zarr.open_group(path, mode='r+')
     for name in ('take_of_frame', 'source_frame', 'position'): group[name][k * shard:k * shard + n] = out[name]
 
+# %% ../../nbs/36_augmotion.ipynb #1f762135
+def _covered(group, start, window):
+    "Frames that windows (sorted by group and start) cover, counted once within a group."
+    nxt = np.where(group[1:] == group[:-1], start[1:] - start[:-1], window)
+    return int(np.minimum(np.append(nxt, window), window).sum()) if len(start) else 0
+
+def count_clips(tables, # of the store
+                keep): # clips to count, bool (clip,)
+    "Takes, views, clips, frames (of all views), poses (each moment once) and hours of film."
+    c = tables.attrs['collection']; view, start = tables.clip_view.values[keep], tables.clip_start.values[keep]
+    order = np.lexsort((start, view)); frames = _covered(view[order], start[order], c['window'])
+    moments = np.unique(start)
+    return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)), clips=int(keep.sum()), frames=frames, poses=_covered(np.zeros(len(moments)), moments, c['window']), hours=round(frames / c['fps'] / 3600, 4))
+
+# %% ../../nbs/36_augmotion.ipynb #22f866f5
+def make_report(tables, # of the store
+                parts, # of `load_parts`
+                skipped): # (data set, name, reason)
+    "What is in the collection and what is not: rows by data set and split, takes and views left out with reasons."
+    dataset, split = tables.take_dataset.values[tables.view_take.values[tables.clip_view.values]], tables.clip_split.values
+    sets = list(dict.fromkeys(tables.take_dataset.values.tolist()))
+    row = lambda d, s, keep: dict(dataset=d, split=s) | count_clips(tables, keep)
+    rows = [row(d, s, (dataset == d) & (split == k)) for d in sets for k, s in enumerate(SPLITS)]
+    rows += [row('all', s, split == k) for k, s in enumerate(SPLITS)] + [row('all', 'collection', split != SPLITS.index('heldout'))]
+    return dict(rows=[r for r in rows if r['clips']], torso=tables.attrs['torso'], skipped=skipped, views_left_out=[[p['dataset'], p['name'], *v] for p in parts for v in p['lost_views']],
+                clips_left_out=sum(p['lost_clips'] for p in parts), short_takes=[[p['dataset'], p['name'], p['frames']] for p in parts if not len(p['starts'])],
+                largest_gap_mm=float(tables.view_gap.max()), heads={d: sorted({p['head'] for p in parts if p['dataset'] == d}) for d in sets})
+
+# %% ../../nbs/36_augmotion.ipynb #20544bdf
+def report_text(report): # of `make_report`
+    "The report as a page of text."
+    line = '{:8s} {:10s} {:>7} {:>7} {:>9} {:>11} {:>11} {:>8}'
+    out = [line.format('data set', 'split', 'takes', 'views', 'clips', 'frames', 'poses', 'hours')]
+    out += [line.format(r['dataset'], r['split'], *(f'{r[k]:,}' for k in ('takes', 'views', 'clips', 'frames', 'poses')), f"{r['hours']:.3f}") for r in report['rows']]
+    left = [('skipped', f'{d}: {n}' if n not in w else d, w) for d, n, w in report['skipped']] + [('view left out', f'{d}: {n} view {v}', w) for d, n, v, w in report['views_left_out']] + [('too short', f'{d}: {n}', f'{k} frames') for d, n, k in report['short_takes']]
+    return '\n'.join(out + [f'{a}: {b}: {c}' for a, b, c in left] + ([f"{report['clips_left_out']:,} windows left out: a frame without pelvis, or nobody upright"] if report['clips_left_out'] else []))
+
 # %% ../../nbs/36_augmotion.ipynb #6cd610dc
 @contextmanager
 def joblib_backend(workers=1, # processes
@@ -415,11 +452,12 @@ def make_plan(takes, # of Take
     if twice: raise ValueError(f'two takes are called {": ".join(twice)}: a name must be unique in its data set')
     return takes, dict(version=1, collection=asdict(collection), roots={k: str(v) for k, v in (roots or {}).items()}, takes=[[t.dataset, t.name, t.frames, t.fps, len(t.views)] for t in takes])
 
-# %% ../../nbs/36_augmotion.ipynb #b7555080
+# %% ../../nbs/36_augmotion.ipynb #6d13c48b
 def file_hash(path): # file
     "SHA-256 of a file, hexadecimal."
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+# %% ../../nbs/36_augmotion.ipynb #d1dc8e80
 def write_manifest(store): # folder
     "List all files with size and hash; remove drafts of writers that were killed."
     files = sorted(p for p in Path(store).rglob('*') if p.is_file() and p.name != 'manifest.json')
@@ -474,46 +512,10 @@ def build(takes, # iterable of Take
     _same_plan(out / 'about' / 'plan.json', plan, out); shutil.rmtree(work, ignore_errors=True)
     return out
 
-# %% ../../nbs/36_augmotion.ipynb #1f762135
-def _covered(group, start, window):
-    "Frames that windows (sorted by group and start) cover, counted once within a group."
-    nxt = np.where(group[1:] == group[:-1], start[1:] - start[:-1], window)
-    return int(np.minimum(np.append(nxt, window), window).sum()) if len(start) else 0
-
-def count_clips(tables, # of the store
-                keep): # clips to count, bool (clip,)
-    "Takes, views, clips, frames (of all views), poses (each moment once) and hours of film."
-    c = tables.attrs['collection']; view, start = tables.clip_view.values[keep], tables.clip_start.values[keep]
-    order = np.lexsort((start, view)); frames = _covered(view[order], start[order], c['window'])
-    moments = np.unique(start)
-    return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)), clips=int(keep.sum()), frames=frames, poses=_covered(np.zeros(len(moments)), moments, c['window']), hours=round(frames / c['fps'] / 3600, 4))
-
-# %% ../../nbs/36_augmotion.ipynb #22f866f5
-def make_report(tables, # of the store
-                parts, # of `load_parts`
-                skipped): # (data set, name, reason)
-    "What is in the collection and what is not: rows by data set and split, takes and views left out with reasons."
-    dataset, split = tables.take_dataset.values[tables.view_take.values[tables.clip_view.values]], tables.clip_split.values
-    sets = list(dict.fromkeys(tables.take_dataset.values.tolist()))
-    row = lambda d, s, keep: dict(dataset=d, split=s) | count_clips(tables, keep)
-    rows = [row(d, s, (dataset == d) & (split == k)) for d in sets for k, s in enumerate(SPLITS)]
-    rows += [row('all', s, split == k) for k, s in enumerate(SPLITS)] + [row('all', 'collection', split != SPLITS.index('heldout'))]
-    return dict(rows=[r for r in rows if r['clips']], torso=tables.attrs['torso'], skipped=skipped, views_left_out=[[p['dataset'], p['name'], *v] for p in parts for v in p['lost_views']],
-                clips_left_out=sum(p['lost_clips'] for p in parts), short_takes=[[p['dataset'], p['name'], p['frames']] for p in parts if not len(p['starts'])],
-                largest_gap_mm=float(tables.view_gap.max()), heads={d: sorted({p['head'] for p in parts if p['dataset'] == d}) for d in sets})
-
-# %% ../../nbs/36_augmotion.ipynb #f39c04e9
+# %% ../../nbs/36_augmotion.ipynb #00864d38
 def read_report(store): # folder of a store
     "The report that was made with a store."
     return json.loads((Path(store) / 'about' / 'report.json').read_text(encoding='utf-8'))
-
-def report_text(report): # of `make_report`
-    "The report as a page of text."
-    line = '{:8s} {:10s} {:>7} {:>7} {:>9} {:>11} {:>11} {:>8}'
-    out = [line.format('data set', 'split', 'takes', 'views', 'clips', 'frames', 'poses', 'hours')]
-    out += [line.format(r['dataset'], r['split'], *(f'{r[k]:,}' for k in ('takes', 'views', 'clips', 'frames', 'poses')), f"{r['hours']:.2f}") for r in report['rows']]
-    left = [('skipped', f'{d}: {n}' if n not in w else d, w) for d, n, w in report['skipped']] + [('view left out', f'{d}: {n} view {v}', w) for d, n, v, w in report['views_left_out']] + [('too short', f'{d}: {n}', f'{k} frames') for d, n, k in report['short_takes']]
-    return '\n'.join(out + [f'{a}: {b}: {c}' for a, b, c in left] + ([f"{report['clips_left_out']:,} windows left out: a frame without pelvis, or nobody upright"] if report['clips_left_out'] else []))
 
 # %% ../../nbs/36_augmotion.ipynb #0016855a
 READERS = {'h36m': 'solopose.datasets.h36m:read_h36m', 'mads': 'solopose.datasets.mads:read_mads', 'aist': 'solopose.datasets.aist:read_aist', 'mpi': 'solopose.datasets.mpi:read_mpi'}

@@ -31,14 +31,14 @@ class Film:
         self.first = next((p.dts for p in self.container.demux(self.stream) if p.dts is not None), 0)
     def close(self): self.container.close()
 
-# %% ../../nbs/37_clips.ipynb #36c69b2b
+# %% ../../nbs/37_clips.ipynb #f33ff068
 @patch
 def decode_from(self:Film,
                 t): # seconds
     "Generator of (seconds, frame), from a key frame at or before `t` on."
     import av
     base, n, key = self.stream.time_base, 0, None
-    self.container.seek(max(0, int((t + (0 if self.counted else self.zero)) / base)), stream=self.stream)
+    self.container.seek(max(0, round((t + (0 if self.counted else self.zero)) / base)), stream=self.stream)
     for packet in self.container.demux(self.stream):
         if key is None and packet.dts is not None: key = float((packet.dts - self.first) * base)
         try: frames = packet.decode()
@@ -81,7 +81,7 @@ def cutter(stream, # of the video
         return graph.pull().to_ndarray()
     return cut
 
-# %% ../../nbs/37_clips.ipynb #98e80f10
+# %% ../../nbs/37_clips.ipynb #9ddd9366
 @patch
 def read(self:Film,
          times, # seconds, rising (n,)
@@ -89,14 +89,16 @@ def read(self:Film,
          size=128): # side of the crops, px
     "The frames nearest to the given times, cropped and resized (n, size, size, 3) uint8, and the box that was cut."
     box = even_box(letterbox_box(*self.size) if box is None else box)
-    cut, out, last, crop = cutter(self.stream, box, size), [], None, None
-    for t, f in self.decode_from(times[0] - self.step):
-        while last and len(out) < len(times) and times[len(out)] <= (last[0] + t) / 2:
-            crop = cut(last[1]) if crop is None else crop
-            out.append(crop)
-        last, crop = (t, f), None
+    cut, out, last = cutter(self.stream, box, size), [], None
+    def take(seen):
+        if seen[2] is None: seen[2] = cut(seen[1])
+        out.append(seen[2])
+    for t, f in self.decode_from(times[0]):
+        now = [t, f, None]
+        while len(out) < len(times) and (w := times[len(out)]) <= t + 1e-3 * self.step: take(last if last and w - last[0] <= t - w else now)
+        last = now
         if len(out) == len(times): break
-    if last and len(out) < len(times) and times[-1] <= last[0] + 1.5 * self.step: out += [cut(last[1])] * (len(times) - len(out))
+    while last and len(out) < len(times) and times[len(out)] <= last[0] + 1.5 * self.step: take(last)
     if len(out) < len(times): raise VideoError(f'{self.path} ends at {last[0] if last else 0:.2f} s, but a frame at {times[len(out)]:.2f} s is wanted: copy it again, or leave this view out')
     return np.stack(out), box
 
