@@ -96,6 +96,14 @@ def attention_rows(
         rows.append(r.row(f'window attention, forward and backward, {what}', "torchvision's ShiftedWindowAttention3d"))
     return rows
 
+# %% ../nbs/23_bench_model.ipynb #ce82c017
+def _seconds(f, device):
+    "Seconds of one call, with a GPU's queue empty before and after."
+    wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
+    def whole(): f(); wait()
+    wait()
+    return timed(whole)
+
 # %% ../nbs/23_bench_model.ipynb #56d3183f
 def matrix_rate(
     device, # where
@@ -106,14 +114,6 @@ def matrix_rate(
     "Floating point operations a second of one big matrix product, median."
     a = torch.randn(size, size, device=device, dtype=dtype)
     return 2 * size ** 3 / statistics.median(_seconds(lambda: a @ a, device) for _ in range(n + 1))
-
-# %% ../nbs/23_bench_model.ipynb #ce82c017
-def _seconds(f, device):
-    "Seconds of one call, with a GPU's queue empty before and after."
-    wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
-    def whole(): f(); wait()
-    wait()
-    return timed(whole)
 
 # %% ../nbs/23_bench_model.ipynb #79c01bf9
 def training_share(
