@@ -32,7 +32,7 @@ def n_sides(
     "How many side Gaussians fit between a joint and its neighbour (paper, Eq. 6), rounded down."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
-# %% ../nbs/04_heatpose.ipynb #4d6af8a3
+# %% ../nbs/04_heatpose.ipynb #edccd3ce
 def gauss_1d(
     mu, # means, any shape
     sigma, # standard deviations, same shape as mu
@@ -40,7 +40,7 @@ def gauss_1d(
 ): # (*mu.shape, n), 1 at the mean
     "One axis of a Gaussian, without its density factor."
     z = (at - mu[..., None])*(.5**.5/sigma[..., None])
-    return torch.exp(-z*z)
+    return (z*z).neg_().exp_()
 
 # %% ../nbs/04_heatpose.ipynb #bb61b663
 def _three(x): return tuple(x) if isinstance(x, (tuple, list)) else (x,)*3
