@@ -32,7 +32,7 @@ def n_sides(
     "How many side Gaussians fit between a joint and its neighbour (paper, Eq. 6), rounded down."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
-# %% ../nbs/04_heatpose.ipynb #4d6af8a3
+# %% ../nbs/04_heatpose.ipynb #edccd3ce
 def gauss_1d(
     mu, # means, any shape
     sigma, # standard deviations, same shape as mu
@@ -40,7 +40,7 @@ def gauss_1d(
 ): # (*mu.shape, n), 1 at the mean
     "One axis of a Gaussian, without its density factor."
     z = (at - mu[..., None])*(.5**.5/sigma[..., None])
-    return torch.exp(-z*z)
+    return (z*z).neg_().exp_()
 
 # %% ../nbs/04_heatpose.ipynb #bb61b663
 def _three(x): return tuple(x) if isinstance(x, (tuple, list)) else (x,)*3
@@ -179,14 +179,16 @@ def components(self:HeatPose,
     mu = torch.where(weight[..., None] > 0, mu, joints[..., None, :])
     return mu, sigma, self.yield_to_joint(mu, sigma, weight) if self.sides == 'strict' else weight
 
-# %% ../nbs/04_heatpose.ipynb #7c3ca331
+# %% ../nbs/04_heatpose.ipynb #eafb69c3
 @patch
 def axes(self:HeatPose,
     mu, # (..., K, 3)
     sigma, # (..., K)
 ): # gx (..., K, W), gy (..., K, H), gz (..., K, D)
     "The three 1D Gaussians of every component: their outer product is the 3D Gaussian."
-    return tuple(gauss_1d(m, sigma, at) for m, at in zip(mu.unbind(-1), self._on(mu).at))
+    at = self._on(mu).at
+    if len({*self.size}) == 1: return gauss_1d(mu.movedim(-1, 0), sigma.expand(3, *sigma.shape), torch.stack(at).view(3, *(1,)*sigma.ndim, -1)).unbind(0)
+    return tuple(gauss_1d(m, sigma, x) for m, x in zip(mu.unbind(-1), at))
 
 # %% ../nbs/04_heatpose.ipynb #1dd38f53
 @patch
@@ -210,16 +212,16 @@ def _pieces(x):
     step = max(1, (PIECE if x.device.type == 'cpu' else 16*PIECE)//math.prod(x.shape[1:]))
     return [slice(i, i + step) for i in range(0, len(x), step)]
 
-# %% ../nbs/04_heatpose.ipynb #45a0496e
+# %% ../nbs/04_heatpose.ipynb #0e5abc88
 def _outer(gy, gz):
     "g_z x g_y of K components, (N, K, H) and (N, K, D), as a matrix (N, D*H, K)."
     return (gz.mT[:, :, None]*gy.mT[:, None]).flatten(1, 2)
 
 def _sum_outer(gx, gy, gz, used, out):
     "out (N, D, H, W) = the sum over the first `used` (N,) components of g_z x g_y x g_x."
-    most = used if out.device.type == 'cpu' else torch.full_like(used, gx.shape[1], device='cpu')   # no wait for another device
+    most = used.tolist() if out.device.type == 'cpu' else [gx.shape[1]]*len(used)   # no wait for another device
     for i in _pieces(out):
-        k, o = int(most[i].max()), out[i]
+        k, o = max(most[i]), out[i]
         torch.bmm(_outer(gy[i, :k], gz[i, :k]), gx[i, :k], out=o.view(len(o), -1, o.shape[-1]))
     return out
 
@@ -259,7 +261,7 @@ def target(self:HeatPose,
     else: out = _sum_outer(gx, gy, gz, used, _empty_reused((len(gx), *shape), gx))
     return out.view(*torch.as_tensor(joints).shape[:-1], *shape)
 
-# %% ../nbs/04_heatpose.ipynb #24a92059
+# %% ../nbs/04_heatpose.ipynb #8297de66
 @patch
 def merged(self:HeatPose,
     joints, # (..., J, 3) in (x, y, z)
@@ -273,8 +275,9 @@ def merged(self:HeatPose,
     gx, gy, gz = (g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1])) for g in (gx, gy, gz))
     lead, shape = order.shape[:-1], self.size[::-1]
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
-    p = (_outer(gy, gz) @ gx).view(*lead, *shape)
-    return p/p.amax((-3, -2, -1), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
+    p = (gz.mT @ (gy[..., None]*gx[:, :, None]).flatten(2)).view(*lead, *shape)
+    top = p.detach().flatten(-3).amax(-1).clamp_min(torch.finfo(p.dtype).tiny)
+    return p.mul_(1/top[..., None, None, None])
 
 # %% ../nbs/04_heatpose.ipynb #637df8a6
 def loss_torch(
@@ -356,7 +359,7 @@ def cross_entropy(self:HeatPose,
             share = (ok/ok.sum().clamp_min(1)).to(joints.dtype)
         return _CrossEntropy.apply(logits.reshape(-1, nz, ny, nx).contiguous(), *g, share, used, loss_engine(logits, engine))
 
-# %% ../nbs/04_heatpose.ipynb #30ffc960
+# %% ../nbs/04_heatpose.ipynb #c275c713
 @patch
 def _peak(self:HeatPose, x, local):
     "Positions (N, 3) of the highest voxel of x (N, D, H, W); `local` refines them by a parabola per axis."
@@ -369,8 +372,9 @@ def _peak(self:HeatPose, x, local):
     step = torch.arange(-1, 2, device=x.device)
     cube = step + nx*(step[:, None] + ny*step[:, None, None]) + (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None]
     cube = x.flatten(1).gather(1, cube.flatten(1)).view(-1, 3, 3, 3)
-    a, b, c = torch.stack([cube.logsumexp(dims) for dims in ((1, 2), (1, 3), (2, 3))], -1).unbind(1)
     wall = mid - at
+    own = (torch.take_along_dim(cube, 1 - wall[:, i, None, None, None], 3 - i) for i in range(3))   # the layer of the peak on each axis
+    a, b, c = torch.stack([(cube + o).logsumexp(dims) for o, dims in zip(own, ((1, 2), (1, 3), (2, 3)))], -1).unbind(1)
     shift = torch.where(wall == 0, .5*(a - c)/(a - 2*b + c), wall*(.5 - (torch.where(wall > 0, a, c) - b)*(self.sigma/voxel)**2))
     shift = shift.nan_to_num(0., 0., 0.).clamp(-1., 1.)
     return (low + (at + .5 + shift)*voxel).clamp(low, high)

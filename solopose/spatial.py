@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
            'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
-           'paper_map', 'encode_video', 'cache_tokens', 'TokenCache']
+           'paper_map', 'encode_video', 'TokenCache', 'cache_tokens']
 
 # %% ../nbs/05_spatial.ipynb #e03412df
 import contextlib, hashlib, json, logging, math, os, socket, sys, urllib.request
@@ -312,6 +312,37 @@ def _same_cache(path, about, want):
     bad = next((k for k in want if about.get(k) != want[k]), None)
     if bad: raise ValueError(f'{path}: {bad} is {about.get(bad)!r} there and {want[bad]!r} here; the tokens belong to something else, choose another folder or delete this one')
 
+# %% ../nbs/05_spatial.ipynb #a08c16bb
+class TokenCache:
+    "Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape, 1+H*W, C)."
+    def __init__(self,
+        path, # folder written by `cache_tokens`
+        encoder=None, # a `SpatialEncoder` to which the tokens must belong
+    ):
+        self.path, self.about = Path(path), _about(path)
+        if encoder is not None: _same_cache(path, self.about, dict(encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint()))
+        if 'frames' not in self.about: raise ValueError(f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
+        self.shape = (self.about['frames'], *self.about['tokens'])
+
+    def __len__(self): return self.shape[0]
+    def __repr__(self): return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
+
+# %% ../nbs/05_spatial.ipynb #62496031
+@patch
+def __getitem__(self:TokenCache,
+    index, # a number, a slice, or numbers of any shape
+):
+    "Tokens of frames; IndexError for a number outside."
+    from safetensors import safe_open
+    index = torch.arange(len(self))[index] if isinstance(index, (int, slice)) else torch.as_tensor(np.asarray(index)).long()
+    if index.numel() and not 0 <= index.min() <= index.max() < len(self): raise IndexError(f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
+    needed, place = index.unique(return_inverse=True)
+    out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
+    for first in (needed // chunk).unique().mul(chunk).tolist():
+        here = (needed >= first) & (needed < first + chunk); at = needed[here] - first
+        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f: out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
+    return out[place]
+
 # %% ../nbs/05_spatial.ipynb #f2b4c29e
 @torch.inference_mode()
 def _encode_chunk(encoder, x, batch, first):
@@ -354,34 +385,3 @@ def cache_tokens(
     _write_whole(path / 'about.json', lambda p: p.write_text(json.dumps({**want, 'frames': first})))
     for left in path.glob('*.tmp'): left.unlink()   # of a process that was killed while it wrote
     return TokenCache(path)
-
-# %% ../nbs/05_spatial.ipynb #a08c16bb
-class TokenCache:
-    "Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape, 1+H*W, C)."
-    def __init__(self,
-        path, # folder written by `cache_tokens`
-        encoder=None, # a `SpatialEncoder` to which the tokens must belong
-    ):
-        self.path, self.about = Path(path), _about(path)
-        if encoder is not None: _same_cache(path, self.about, dict(encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint()))
-        if 'frames' not in self.about: raise ValueError(f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
-        self.shape = (self.about['frames'], *self.about['tokens'])
-
-    def __len__(self): return self.shape[0]
-    def __repr__(self): return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
-
-# %% ../nbs/05_spatial.ipynb #62496031
-@patch
-def __getitem__(self:TokenCache,
-    index, # a number, a slice, or numbers of any shape
-):
-    "Tokens of frames; IndexError for a number outside."
-    from safetensors import safe_open
-    index = torch.arange(len(self))[index] if isinstance(index, (int, slice)) else torch.as_tensor(np.asarray(index)).long()
-    if index.numel() and not 0 <= index.min() <= index.max() < len(self): raise IndexError(f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
-    needed, place = index.unique(return_inverse=True)
-    out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
-    for first in (needed // chunk).unique().mul(chunk).tolist():
-        here = (needed >= first) & (needed < first + chunk); at = needed[here] - first
-        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f: out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
-    return out[place]

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/06_temporal.ipynb #9e9f8b0b
+# %% ../nbs/06_temporal.ipynb #a5e9191d
 def remember(
     f, # function of sizes and a device; its result is never changed
 ):
     "Keep the last results of `f`, except while torch records a graph."
-    kept = lru_cache(maxsize=64)(f)
+    kept = lru_cache(maxsize=64)(torch.inference_mode(False)(f))
     @wraps(f)
     def g(*args): return f(*args) if torch.compiler.is_compiling() else kept(*args)
     return g
