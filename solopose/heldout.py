@@ -6,7 +6,7 @@
 __all__ = ['VIEWS', 'FPS', 'training_poses', 'blind_answers', 'view_of', 'binned', 'predict_pool', 'errors', 'interval',
            'by_group', 'report', 'score', 'run_facts', 'report_text', 'solopose_eval']
 
-# %% ../nbs/11c_heldout.ipynb #35b85279
+# %% ../nbs/11c_heldout.ipynb #9e7741ce
 import json
 import platform
 import subprocess
@@ -19,18 +19,19 @@ import torch
 from fastcore.script import Param, call_parse
 from .metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
 from .model import create_model
-from .pools import PELVIS, Pool, Stream, draw_pool
+from .pools import PELVIS, Pool, draw_clip, draw_pool
 from .skeleton import SKELETON
 
-# %% ../nbs/11c_heldout.ipynb #9de272af
+# %% ../nbs/11c_heldout.ipynb #58eb32f6
 def training_poses(
     pool, # folder of a pool
     pack=None, # body pack to draw from if the pool has no single frames
     most:int=20000): # poses
     "Pelvis-rooted poses (N, 15, 3) mm of a pool's single frames, evenly picked; without such, 400 poses are drawn."
     p = Pool(pool, 'single')
-    if not p: return torch.cat([Stream(pack, 'single', 32)[k]['joints'] for k in range(100)])
-    p.refresh(); joints = p.about('joints').reshape(-1, len(SKELETON), 3)
+    if p: p.refresh(); joints = p.about('joints')
+    else: joints = np.stack([draw_clip(pack, 'single', k, 32)['joints'].numpy() for k in range(100)])
+    joints = joints.reshape(-1, len(SKELETON), 3)
     joints = joints[::max(1, len(joints) // most)]
     return torch.from_numpy(joints - joints[:, [PELVIS]])
 
@@ -160,13 +161,13 @@ def report_text(
         lines.append(f"by {part}: " + ', '.join(f"{k} {v['mpjpe']:.0f}" for k, v in r[part].items()))
     return '\n'.join(lines)
 
-# %% ../nbs/11c_heldout.ipynb #6373c775
+# %% ../nbs/11c_heldout.ipynb #a0fd076b
 @call_parse
 def solopose_eval(
     weights:Param('file of weights, or the name of a model whose weights ship', str, nargs='?', opt=False)='solopose-tiny',
     pool:Param('folder with held-out clips; they are drawn if it has none', str)='runs/pool',
     pack:Param('body pack to draw from; none: the eight people that ship, one of them held out', str)='',
-    clips:Param('how many clips, 0: all of the pool (250 if they are drawn)', int)=0,
+    clips:Param('how many clips, 0: all of the pool (256 if they are drawn)', int)=0,
     json_file:Param('write the report here', str)='',
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Measure a file of weights on held-out synthetic clips, beside answers that do not look"
@@ -175,7 +176,7 @@ def solopose_eval(
     try:
         if pack and not Path(pack).is_file(): raise FileNotFoundError(f'{pack}: no such body pack; leave --pack out, or build one with build_body_pack')
         model = create_model(pretrained=weights) if Path(weights).suffix else create_model(weights, pretrained=True)
-        if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips or 250, model.config.image_size)
+        if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips, model.config.image_size)
         r = report(model, pool, pack, clips or 10 ** 9)
         r = dict(weights=str(weights), steps=model.metadata.get('steps'), pool=str(pool), pack=str(pack or 'shipped'), seconds=round(time.perf_counter() - began, 1), **run_facts(), **r)
         if json_file: Path(json_file).write_text(json.dumps(r, indent=1))

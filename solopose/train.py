@@ -8,7 +8,7 @@ __all__ = ['FREE', 'plane_loss', 'counts', 'pose_loss', 'Recipe', 'with_text', '
            'synchronised', 'starting_net', 'PoseTask', 'Curves', 'curves', 'Bar', 'trainer_for', 'averaged_net', 'fit',
            'matrix_rate', 'step_times', 'draw_missing', 'finish', 'solopose_train']
 
-# %% ../nbs/12_train.ipynb #6003840c
+# %% ../nbs/12_train.ipynb #d3a4bce2
 import ast
 import difflib
 import json
@@ -29,7 +29,7 @@ from fastcore.script import Param, call_parse
 from .checkpoints import Callback, Keeper, WholeIO, checkpoint_path, last_good, say, step_of
 from .heldout import predict_pool, run_facts, score, training_poses
 from .model import create_model, load_weights, save_weights, shipped_weights, trace
-from .pools import POOLS, Pool, Stream, augment, augment_draws, draw_pool
+from .pools import POOLS, Pool, augment, augment_draws, draw_pool
 from .skeleton import SKELETON
 
 # %% ../nbs/12_train.ipynb #a57d4a4f
@@ -182,12 +182,13 @@ def rows(self:PoolSource, rng, i, clips, part):
     if pool.kind == 'clip': return b, n
     return {k: v.flatten(0, 1)[:, None] for k, v in b.items()}, n * T
 
-# %% ../nbs/12_train.ipynb #dcb77236
+# %% ../nbs/12_train.ipynb #77672351
 class SynthSource:
     "Rows that are drawn on the spot, each of them once."
     def __init__(self, recipe, config):
+        from solopose.synth import SynthStream
         self.batch, self.T = recipe.batch, recipe.frames or config.frames
-        self.streams = {t: Stream(recipe.pack or None, 'clip', config.image_size, t, recipe.seed) for t in (1, self.T)}
+        self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100) for t in (1, self.T)}
 
 # %% ../nbs/12_train.ipynb #0fe06dd9
 @patch
@@ -335,9 +336,9 @@ def train_dataloader(self:PoseTask):
     batches = Batches(r, self.net.config, t.global_step, self.stop, (t.global_rank, t.world_size))
     return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=r.workers, persistent_workers=r.workers > 0, pin_memory=torch.cuda.is_available())
 
-# %% ../nbs/12_train.ipynb #f113acea
+# %% ../nbs/12_train.ipynb #bc056f7f
 @patch
-def on_after_batch_transfer(self:PoseTask, batch, _): return augment(batch, batch['draws'])
+def on_after_batch_transfer(self:PoseTask, batch, _): return augment(batch, batch['draws'], self.net.config.target_frame == 'camera')
 
 # %% ../nbs/12_train.ipynb #c2e5762e
 @patch
@@ -557,7 +558,7 @@ def step_times(
     n = lambda x: round(float(x), 3)
     return dict(frames_per_s=round(float(frames / total), 1), data=n(data / total), forward=n(forward / total), backward=n(backward / total), matrix_share=n(work / (forward + backward) / rate), matrix_tflops=n(rate / 1e12), batch=recipe.batch, precision=recipe.precision, **{k: v for k, v in run_facts().items() if k != 'command'})
 
-# %% ../nbs/12_train.ipynb #b18c1cae
+# %% ../nbs/12_train.ipynb #9068e09b
 def draw_missing(
     pool, # folder
     pack, # body pack
@@ -575,7 +576,7 @@ def draw_missing(
     end, left = time.monotonic() + 60 * minutes, sum(todo.values())
     for kind, n in todo.items():
         share = max(1e-3, (end - time.monotonic()) / 60 * n / left) if minutes else 0.; left -= n
-        draw_pool(pack or None, pool, kind, n, 250 if kind in ('clip', 'test') else 500, size, processes=processes, minutes=share)
+        draw_pool(pack or None, pool, kind, n, size=size, processes=processes, minutes=share)
 
 # %% ../nbs/12_train.ipynb #2adf72b9
 def finish(
@@ -609,7 +610,7 @@ def _recipe(set, **flags):
         except ValueError: raise ValueError(f"--data {data!r}: write source=weight,source=weight, e.g. pool=0.7,synth=0.3") from None
     return with_text(recipe, set)
 
-# %% ../nbs/12_train.ipynb #fc84e167
+# %% ../nbs/12_train.ipynb #43f57e35
 @call_parse
 def solopose_train(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/tiny',
@@ -618,7 +619,7 @@ def solopose_train(
     single:Param('shards of 2000 single frames that the pool shall have', int)=0,
     easy:Param('shards of 2000 single frames with little to distract', int)=0,
     clip:Param('shards of 250 clips of 8 frames', int)=0,
-    test:Param('held-out shards of 250 clips', int)=1,
+    test:Param('held-out shards of 256 clips', int)=1,
     draw:Param('processes that draw', int)=1,
     model:Param('name for create_model', str)='solopose-tiny',
     init:Param("file of weights to start from, or 'shipped'", str)='',

@@ -115,11 +115,13 @@ def test_ten_kills_leave_the_curve_as_it_was(pool, tmp_path):
 def test_two_processes_do_what_one_does(pool, tmp_path):
     import numpy as np
     from solopose.train import curves
-    ran = small(pool, tmp_path / 'one', '--steps', 12)
+    # A gentle rate: at 1e-3 Adam's first steps are so large on this network that differences in the seventh digit grow to the fourth within ten steps.
+    same = ('--steps', 12, '--lr', 1e-4)
+    ran = small(pool, tmp_path / 'one', *same)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    for strategy in ('ddp', 'fsdp'):
-        for _ in range(2 if strategy == 'fsdp' else 1):  # cut off by the clock after ten steps (two processes agree every tenth), then continued
-            ran = small(pool, tmp_path / strategy, '--steps', 12, '--devices', 2, '--strategy', strategy, *(['--minutes', .0001] if strategy == 'fsdp' and not _ else []))
+    for strategy, sessions in (('ddp', 1), ('fsdp', 2)):  # fsdp: cut off by the clock after ten steps (two processes agree every tenth), then continued
+        for left in reversed(range(sessions)):
+            ran = small(pool, tmp_path / strategy, *same, '--devices', 2, '--strategy', strategy, *(['--minutes', .0001] if left else []))
             assert ran.returncode == 0, ran.stderr[-3000:]
         one, two = curves(tmp_path / 'one'), curves(tmp_path / strategy)
         assert one['step'].tolist() == two['step'].tolist() == list(range(1, 13))
