@@ -76,7 +76,7 @@ def body_regions(
     for k, m in _head_regions((v - origin) / (np.asarray(crown)[2] - origin[2])).items(): out[head & m] = REGIONS.index(k)
     return out
 
-# %% ../nbs/10_bodies.ipynb #3a8b1e08
+# %% ../nbs/10_bodies.ipynb #69a27f54
 def build_body_pack(
     path, # where to write the pack (safetensors)
     n:int=200, # people
@@ -85,8 +85,10 @@ def build_body_pack(
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: import anny
-        except ModuleNotFoundError: raise ImportError('anny is missing: new bodies need pip install "solopose[synth]"') from None
+        try:
+            from solopose import raycast  # keeps warp, which anny uses too, quiet
+            import anny
+        except ModuleNotFoundError as e: raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
         model = anny.Anny(rig='anny', topology='notoes', phenotypes='all').float()
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
