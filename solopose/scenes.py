@@ -14,7 +14,7 @@ from .bodies import _turn
 from .drawing import Hits, Shots, lit
 from .wardrobe import _pick, cloth_tone
 
-# %% ../nbs/10c_scenes.ipynb #ae7759f3
+# %% ../nbs/10c_scenes.ipynb #08445557
 @dataclass
 class SceneRange:
     "Everything random about a clip, as named ranges (degrees, metres, pixels, or shares of clips)."
@@ -49,10 +49,12 @@ class SceneRange:
     suns:tuple = (1, 3) # lights with a direction; the first throws shadows
     sun:tuple = (.1, 1.3) # strength of a sun
     sky:tuple = (.2, .85) # strength of the ambient light from above
+    glare:tuple = (.7, 3.) # brightness of the visible sky over that light: backlight
     sun_size:tuple = (0., .025) # radius of the first sun, rad: softness of its shadows
     self_shadow:float = .6 # share of clips in which people shade themselves
-    exposure:tuple = (.55, 1.7) # factor on light
+    exposure:tuple = (.5, 1.7) # factor on what the camera's meter chooses
     gamma:tuple = (1.7, 2.5) # of the camera
+    contrast:tuple = (0., .9) # how much of an S the tone curve is
     white:float = .1 # spread of the white balance
     grey:float = .06 # share of clips without colour
     saturation:tuple = (.45, 1.35) # of the others
@@ -60,10 +62,10 @@ class SceneRange:
     flare:float = .06 # share of clips with a light in the lens
     motion_blur:float = .3 # share of clips whose shutter is open for a part of the frame
     shutter:tuple = (.2, .9) # that part
-    defocus:float = .3 # share of clips with a soft lens
-    low_res:float = .15 # share of clips scaled up from a smaller picture ...
-    low_scale:tuple = (.35, .8) # ... of this size
-    noisy:float = .6 # share of clips with sensor noise ...
+    defocus:float = .22 # share of clips with a soft lens
+    low_res:float = .12 # share of clips scaled up from a smaller picture ...
+    low_scale:tuple = (.4, .9) # ... of this size
+    noisy:float = .5 # share of clips with sensor noise ...
     noise:tuple = (.003, .04) # ... of this standard deviation, evenly in its logarithm
     jpeg:float = .5 # share of clips that went through a codec ...
     quality:tuple = (12, 90) # ... of this JPEG quality
@@ -127,14 +129,14 @@ def random_light(rng, scene):
     sky = np.array([rng.uniform(.8, 1), rng.uniform(.9, 1), 1]) * rng.uniform(*scene.sky)
     return dict(suns=d, colours=warm * power, sky=sky, ground=rng.uniform(.6, 1, 3) * rng.uniform(.1, .5) * sky.mean() * 1.6, spread=rng.uniform(*scene.sun_size), self_shadow=float(rng.random() < scene.self_shadow))
 
-# %% ../nbs/10c_scenes.ipynb #3953ed99
+# %% ../nbs/10c_scenes.ipynb #8fd676b9
 FLOORS = dict(room=('planks', 'tiles', 'plaster', 'weave', 'checks', 'plain'), outdoor=('grass', 'gravel', 'plaster', 'tiles', 'bricks', 'leaves'), studio=('plain', 'plaster'), flat=('plain', 'tiles', 'planks', 'gravel', 'grass'))
 WALLS = dict(room=('plaster', 'bricks', 'planks', 'stripes', 'shelf', 'poster', 'windows', 'weave', 'plain', 'tiles'), outdoor=('windows', 'bricks', 'plaster', 'planks'), studio=('plain', 'plaster'), flat=('plain',))
 THINGS = dict(room=('plaster', 'planks', 'weave', 'shelf', 'poster', 'plain', 'checks'), outdoor=('windows', 'bark', 'leaves', 'bricks', 'plaster', 'poster'), studio=('plain', 'weave'), flat=('plain', 'poster', 'planks'))
 HORIZON = ('leaves', 'windows', 'plaster', 'grass', 'bark')
-FLAT = ('poster', 'leaves', 'shelf', 'windows', 'grass', 'gravel', 'plaster', 'bricks', 'blotches', 'checks', 'stripes')
+FLAT = ('poster', 'leaves', 'windows', 'grass', 'gravel', 'plaster', 'bricks', 'blotches', 'checks', 'stripes')
 
-# %% ../nbs/10c_scenes.ipynb #a37fda02
+# %% ../nbs/10c_scenes.ipynb #049d161b
 @dataclass
 class Place:
     "Surroundings of a clip: planes, boxes, their materials, and what is far away."
@@ -151,6 +153,7 @@ class Place:
     haze:float # 1/m
     photo:int = -1 # backdrop of the bank, -1 none
     window:tuple = (0., 0., 1.) # corner and size of the part of it that shows
+    glare:float = 1. # brightness of the sky over the light it gives
 
 # %% ../nbs/10c_scenes.ipynb #a43f5df5
 def _material(rng, scene, bank, kinds, lo, hi):
@@ -186,7 +189,7 @@ def _pillar(rng, people, eye):
     side = np.cross(target - eye, [0, 0, 1]); side /= np.linalg.norm(side) + 1e-6
     return [*(c + side * rng.normal(0, .25) * k)[:2], max(top, .1) / 2, *wide, max(top, .1) / 2, 1., 0.]
 
-# %% ../nbs/10c_scenes.ipynb #d1d4c2fd
+# %% ../nbs/10c_scenes.ipynb #3048112c
 def random_place(
     rng, # numpy Generator
     scene:SceneRange, # ranges
@@ -209,7 +212,7 @@ def random_place(
     steps = rng.random(3) < .4; heights[steps] = heights[steps][:, np.arange(64) // 7 * 7]
     blue, side = np.array([.35, .55, .9]) * rng.uniform(.4, 1.1), rng.uniform(.35, 1)
     return Place(kind, lo, hi, np.array(boxes).reshape(-1, 8), [m[0] for m in mats], [m[1] for m in mats], [m[2] for m in mats], kind != 'flat' or rng.random() < .6, heights,
-                 np.stack([rng.uniform(.6, 1.2) * np.array([1, rng.uniform(.8, 1), rng.uniform(.65, 1)]), blue if rng.random() < .6 else np.full(3, rng.uniform(.4, 1))]), rng.uniform(.002, .03), photo, (*(rng.random(2) * (1 - side)), side))
+                 np.stack([rng.uniform(.6, 1.2) * np.array([1, rng.uniform(.8, 1), rng.uniform(.65, 1)]), blue if rng.random() < .6 else np.full(3, rng.uniform(.4, 1))]), rng.uniform(.002, .03), photo, (*(rng.random(2) * (1 - side)), side), float(np.exp(rng.uniform(*np.log(scene.glare)))))
 
 # %% ../nbs/10c_scenes.ipynb #4a22eca2
 def _inside(d, eye, lo, hi, floor_only):
@@ -306,7 +309,7 @@ def _afar(place, shots, d, bank):
         out = torch.where((flat < top)[..., None], look(4 + k, 3.) * (1 - haze) + sky[0] * haze, out)
     return out
 
-# %% ../nbs/10c_scenes.ipynb #93c524be
+# %% ../nbs/10c_scenes.ipynb #fc844062
 def surroundings(
     place:Place, # where
     shots:Shots, # pictures
@@ -323,7 +326,7 @@ def surroundings(
     soft, hard = lit(albedo, normal, *of, 0.), albedo * of[3][..., 0, :] * (normal * of[2][..., 0, :]).sum(-1, keepdim=True).clamp(min=0)
     far = t > 9e3
     if place.kind in ('outdoor', 'flat'):
-        sky = _afar(place, shots, d, bank) * (1 if place.photo >= 0 else (light['sky'].mean() * 1.2 + .3))
+        sky = _afar(place, shots, d, bank) * (1 if place.photo >= 0 else light['sky'].mean() * (place.glare if place.kind == 'outdoor' else 1.2) + .2)
         if place.photo >= 0: ground = (m == 0)[..., None]; soft, hard = torch.where(ground, sky * .6, soft), torch.where(ground, sky * .4, hard)
         haze = torch.where(far, 1., 1 - torch.exp(-t * place.haze) if place.photo < 0 else torch.zeros_like(t))[..., None]
         soft, hard = soft + (sky - soft) * haze, hard * (1 - haze)
@@ -341,7 +344,7 @@ def _contact(points, contacts):
     d2 = (points[:, None, :2] - contacts[..., :2]).square().sum(-1)
     return 1 - (.6 * torch.exp(-d2 / (2 * r * r) - z.clamp(min=0) / .22)).amax(1, keepdim=True)
 
-# %% ../nbs/10c_scenes.ipynb #56dbdc94
+# %% ../nbs/10c_scenes.ipynb #6260ea3a
 def compose(
     crowd, # bodies, posed
     wardrobe, # their outfits
@@ -355,19 +358,19 @@ def compose(
     F, (h, w) = len(shots), shots.size; hits = crowd.trace(shots)
     still = F > 1 and torch.equal(shots.rays[0], shots.rays[-1]) and torch.equal(shots.eye[0], shots.eye[-1]) and torch.equal(light['suns'][0], light['suns'][-1])
     one = Shots(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1], shots.device) if still else shots
-    near, soft, hard, points, floor = (x.expand(F, *x.shape[1:]).reshape(F * h * w, *x.shape[3:]) for x in surroundings(place, one, {k: v[:1] for k, v in light.items()} if still else light, bank))
-    hits = hits._replace(who=torch.where(near.reshape(F, h, w) < hits.t, -1, hits.who))
-    frame = torch.arange(F, device=near.device).repeat_interleave(h * w)
-    behind = (hits.who.reshape(-1) < 0) & (near < 40)
+    near, soft, hard, points, floor = (x.reshape(len(x), h * w, *x.shape[3:]) for x in surroundings(place, one, {k: v[:1] for k, v in light.items()} if still else light, bank))
+    hits = hits._replace(who=torch.where(near.reshape(-1, h, w) < hits.t, -1, hits.who))
+    behind, out = (hits.who.reshape(F, h * w) < 0) & (near < 40), soft.expand(F, h * w, 3).clone()
     lo, hi = contacts[..., :2].amin((0, 1)) - .4, contacts[..., :2].amax((0, 1)) + .4
-    i = (behind & floor & ((points[:, :2] > lo) & (points[:, :2] < hi)).all(1)).nonzero()[:, 0]
-    soft = soft.clone(); soft[i] *= _contact(points[i], contacts[frame[i]])
-    i = (behind & (hard[:, 1] > .01)).nonzero()[:, 0]
-    shade = torch.ones(F * h * w, 1, device=near.device); shade[i, 0] = 1 - .9 * crowd.blocked(shots, points[i], frame[i], light['suns'][:, 0].contiguous(), light['spread']).float()
-    out = soft + hard * shade
+    f, p = (behind & (floor & ((points[..., :2] > lo) & (points[..., :2] < hi)).all(-1))).nonzero(as_tuple=True)
+    out[f, p] *= _contact(points[f * (not still), p], contacts[f])
+    f, p = (behind & ((hard[..., 1] > .01) & (hard[..., 1] > .05 * soft[..., 1]))).nonzero(as_tuple=True)  # where a shadow would show
+    shade = torch.ones(F, h * w, 1, device=near.device)
+    shade[f, p, 0] = 1 - .9 * crowd.blocked(shots, points[f * (not still), p], f, light['suns'][:, 0].contiguous(), light['spread']).float()
+    out = out.addcmul_(hard, shade).reshape(F * h * w, 3)
     i, colour = _skin_light(crowd, wardrobe, wears, shots, hits, light, bank)
     out[i] = colour
-    return out.reshape(F, h, w, 3), hits, near.reshape(F, h, w)
+    return out.reshape(F, h, w, 3), hits, near.reshape(-1, h, w).expand(F, h, w)
 
 # %% ../nbs/10c_scenes.ipynb #322d77a1
 def _skin_light(crowd, wardrobe, wears, shots, hits, light, bank):
@@ -434,16 +437,16 @@ def _grain(rng, x):
     g, n = _GRAIN[x.device], x.numel(); start = int(rng.integers(len(g)))
     return g.repeat(-(-(start + n) // len(g)))[start:start + n].reshape(x.shape)
 
-# %% ../nbs/10c_scenes.ipynb #7ff2e5d0
+# %% ../nbs/10c_scenes.ipynb #afd869e4
 def _patch(rng, size, frames, bank):
     "Something just before the lens: mask (F, h, w) and colours (3, h, w)."
-    y, x = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing='ij')
+    y, x = torch.meshgrid(torch.arange(size, device=bank.device) / size, torch.arange(size, device=bank.device) / size, indexing='ij')
     c, r, v = rng.random(2), rng.uniform(.05, .28, 2), rng.normal(0, .006, 2); th = rng.normal(0, .5)
-    s = torch.arange(frames)[:, None, None]; dx, dy = x - c[0] - v[0] * s, y - c[1] - v[1] * s
+    s = torch.arange(frames, device=bank.device)[:, None, None]; dx, dy = x - c[0] - v[0] * s, y - c[1] - v[1] * s
     u, w = (dx * np.cos(th) + dy * np.sin(th)) / r[0], (dy * np.cos(th) - dx * np.sin(th)) / r[1]
     mask = torch.maximum(u.abs(), w.abs()) < 1 if rng.random() < .5 else u ** 2 + w ** 2 < 1
-    kind = str(rng.choice(['poster', 'plaster', 'leaves', 'plain', 'weave', 'stripes'])); a, b = (torch.tensor(cloth_tone(rng)).float() for _ in 'ab')
-    mix = bank.look(torch.full((size * size,), int(rng.choice(bank.kinds[kind]))), x.reshape(-1) * 2, y.reshape(-1) * 2).cpu()
+    kind = str(rng.choice(['poster', 'plaster', 'leaves', 'plain', 'weave', 'stripes'])); a, b = (torch.tensor(cloth_tone(rng), device=bank.device).float() for _ in 'ab')
+    mix = bank.look(torch.full((size * size,), int(rng.choice(bank.kinds[kind])), device=bank.device), x.reshape(-1) * 2, y.reshape(-1) * 2)
     return mask, (a + (b - a) * mix).T.reshape(3, size, size)
 
 # %% ../nbs/10c_scenes.ipynb #e7a7912d
@@ -464,13 +467,14 @@ def _lens(rng, x, scene):
     if rng.random() < scene.defocus: x = _soften(_soften(x, k := rng.uniform(.2, 1), -1), k, -2)
     return x
 
-# %% ../nbs/10c_scenes.ipynb #1a2e0bc1
-def _tone(x, gamma):
-    "The tone curve x^(1/gamma) on 0..1, from a table."
+# %% ../nbs/10c_scenes.ipynb #d249d1d6
+def _tone(x, gamma, contrast=0.):
+    "The tone curve x^(1/gamma) on 0..1, bent towards an S, from a table."
     table = torch.linspace(0, 1, 4097, device=x.device) ** (1 / gamma)
+    table = table + contrast * (3 * table ** 2 - 2 * table ** 3 - table)
     return table[(x.clamp(0, 1) * 4096).long()]
 
-# %% ../nbs/10c_scenes.ipynb #c1558519
+# %% ../nbs/10c_scenes.ipynb #4a8e2923
 def finish(
     rng, # numpy Generator
     rgb, # linear light (F, S, S, 3)
@@ -480,10 +484,11 @@ def finish(
     "8-bit pictures (F, S, S, 3) and what stands before the lens (F, S, S) bool."
     if move is not None and rng.random() < scene.motion_blur: rgb = blur_along(rgb, move() * rng.uniform(*scene.shutter))
     x = rgb.permute(0, 3, 1, 2); before = torch.zeros(x.shape[0], *x.shape[2:], dtype=torch.bool, device=x.device)
-    if rng.random() < scene.occluder: before, colour = (m.to(x.device) for m in _patch(rng, x.shape[-1], len(x), bank)); x = torch.where(before[:, None], colour, x)
+    if rng.random() < scene.occluder: before, colour = _patch(rng, x.shape[-1], len(x), bank); x = torch.where(before[:, None], colour, x)
     x = _lens(rng, x, scene)
-    x = x * torch.tensor(rng.uniform(*scene.exposure) * rng.normal(1, scene.white, 3).clip(.6, 1.4), device=x.device).float()[:, None, None]
-    x = _tone(x, rng.uniform(*scene.gamma))
+    meter = float(.24 / x.clamp(0, 2).mean().clamp(min=.02)) ** .65  # the camera's own exposure, not quite enough
+    x = x * torch.tensor(meter * rng.uniform(*scene.exposure) * rng.normal(1, scene.white, 3).clip(.6, 1.4), device=x.device).float()[:, None, None]
+    x = _tone(x, rng.uniform(*scene.gamma), rng.uniform(*scene.contrast))
     k = 0. if rng.random() < scene.grey else rng.uniform(*scene.saturation)
     x = x.mean(1, keepdim=True) * (1 - k) + x * k
     if rng.random() < scene.noisy: x = x + _grain(rng, x) * np.exp(rng.uniform(*np.log(scene.noise)))

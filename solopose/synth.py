@@ -157,7 +157,7 @@ def _contacts(keypoints, device):
     "Points that may touch the floor (F, 8, 3): ankles and so on, less the thickness of the limb."
     return torch.as_tensor(keypoints[:, _TOUCH]).float().to(device) - torch.tensor([0., 0, .07], device=device)
 
-# %% ../nbs/10d_synth.ipynb #aff66b8d
+# %% ../nbs/10d_synth.ipynb #fc4725b2
 @patch
 def clip(self:People,
     seed): # number of the clip, or a tuple of numbers
@@ -180,7 +180,7 @@ def clip(self:People,
     part = me['outfit'].bones.gather(1, me['outfit'].weights.argmax(1, keepdim=True))[:, 0]
     gap, visible = self._seen(shots, hits, near, before, torch.as_tensor(kp).float().to(self.device), part)
     cam = np.einsum('tij,tkj->tki', R, kp) + t[:, None]; uv = np.einsum('tij,tkj->tki', K, cam)
-    as32 = lambda x: torch.as_tensor(np.asarray(x)).float()
+    as32 = lambda x: torch.as_tensor(np.asarray(x)).float().to(self.device)
     self.who = hits.who
     return dict(frames=frames, joints=as32(cam * 1000), uv=as32(uv[..., :2] / uv[..., 2:]), hidden=gap, visible=visible, K=as32(K), name=me['name'], person=me['person'])
 
