@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 from .bodies import ANGLES, CONTROLS, LIMITS, _local, forward_kinematics
 
-# %% ../nbs/10a_motion.ipynb #f0cf591e
+# %% ../nbs/10a_motion.ipynb #68967265
 LEGS = dict(
     stand=dict(hip_flex=(2, 7), hip_abd=(4, 5), knee_flex=(5, 7), hip_twist=(-5, 10)),
     squat=dict(hip_flex=(85, 30), knee_flex=(100, 30), ankle_flex=(15, 10), hip_abd=(15, 10), root_lean=(20, 15)),
@@ -35,6 +35,8 @@ LEGS = dict(
     cross_legs=dict(root_lean=(-8, 6), hip_flex=(88, 8), hip_abd=(38, 8), hip_twist=(-35, 8), knee_flex=(128, 8), spine_flex=(18, 10)),
     jump=dict(hip_flex=(35, 30), knee_flex=(50, 35), ankle_flex=(-25, 10), hip_abd=(12, 12)),
     any=dict(hip_flex=(35, 45), hip_abd=(15, 20), hip_twist=(0, 18), knee_flex=(50, 45), ankle_flex=(0, 15), root_lean=(5, 25), root_side=(0, 15)))
+
+# %% ../nbs/10a_motion.ipynb #9f24ca28
 ARMS = dict(
     hang=dict(shoulder_abd=(8, 8), shoulder_flex=(0, 15), elbow_flex=(18, 16)),
     reach=dict(a_shoulder_flex=(85, 45), a_shoulder_abd=(15, 30), a_elbow_flex=(30, 32), b_shoulder_flex=(5, 25), b_elbow_flex=(25, 25)),
