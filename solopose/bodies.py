@@ -76,7 +76,7 @@ def body_regions(
     for k, m in _head_regions((v - origin) / (np.asarray(crown)[2] - origin[2])).items(): out[head & m] = REGIONS.index(k)
     return out
 
-# %% ../nbs/10_bodies.ipynb #3a8b1e08
+# %% ../nbs/10_bodies.ipynb #69a27f54
 def build_body_pack(
     path, # where to write the pack (safetensors)
     n:int=200, # people
@@ -85,8 +85,10 @@ def build_body_pack(
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: import anny
-        except ModuleNotFoundError: raise ImportError('anny is missing: new bodies need pip install "solopose[synth]"') from None
+        try:
+            from solopose import raycast  # keeps warp, which anny uses too, quiet
+            import anny
+        except ModuleNotFoundError as e: raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
         model = anny.Anny(rig='anny', topology='notoes', phenotypes='all').float()
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
@@ -194,11 +196,17 @@ def alignments(heads):
     for s in 'lr': out[f'{s}_hand'] = out[f'{s}_forearm']
     return np.stack([out[n] for n in names])
 
-# %% ../nbs/10_bodies.ipynb #b6473e9b
+# %% ../nbs/10_bodies.ipynb #f93b36e3
+def _leg_local(a, s, m):
+    "Turns of thigh and shank of one side (m: -1 left, 1 right) relative to their parents."
+    return _turn('x', -a[f'{s}_hip_flex']) @ _turn('y', m * a[f'{s}_hip_abd']) @ _turn('z', m * a[f'{s}_hip_twist']), _turn('x', a[f'{s}_knee_flex'])
+def _pelvis_turn(a): return _turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean'])
+
+# %% ../nbs/10_bodies.ipynb #07a96ca6
 def _local(a):
     "Anatomical rotation of each control relative to its parent, from the angles dict (each (T,), degrees)."
     half = lambda k: a[k] / 2
-    r = dict(pelvis=_turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean']), head=_turn('x', half('neck_flex')) @ _turn('y', half('neck_side')) @ _turn('z', half('neck_twist')))
+    r = dict(pelvis=_pelvis_turn(a), head=_turn('x', half('neck_flex')) @ _turn('y', half('neck_side')) @ _turn('z', half('neck_twist')))
     for k in ('spine', 'chest'): r[k] = _turn('x', half('spine_flex')) @ _turn('y', half('spine_side')) @ _turn('z', half('spine_twist'))
     r['neck'] = r['head']
     for s, m in (('l', -1), ('r', 1)):
@@ -207,8 +215,7 @@ def _local(a):
         r[f'{s}_upperarm'] = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex')) @ _turn('z', m * g('shoulder_twist'))
         r[f'{s}_forearm'] = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
         r[f'{s}_hand'] = _turn('x', -g('wrist_flex'))
-        r[f'{s}_thigh'] = _turn('x', -g('hip_flex')) @ _turn('y', m * g('hip_abd')) @ _turn('z', m * g('hip_twist'))
-        r[f'{s}_shank'] = _turn('x', g('knee_flex'))
+        r[f'{s}_thigh'], r[f'{s}_shank'] = _leg_local(a, s, m)
         r[f'{s}_foot'] = _turn('x', -g('ankle_flex'))
     return r
 

@@ -6,15 +6,15 @@
 __all__ = ['LEGS', 'ARMS', 'GAITS', 'key_pose', 'plant', 'pose', 'random_motion', 'Motion', 'foot_lock', 'foot_slide', 'on_floor',
            'draw_motion']
 
-# %% ../nbs/10a_motion.ipynb #3ac73595
+# %% ../nbs/10a_motion.ipynb #45b82420
 from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
-from .bodies import ANGLES, CONTROLS, LIMITS, _local, forward_kinematics
+from .bodies import ANGLES, CONTROLS, LIMITS, _leg_local, _pelvis_turn, forward_kinematics
 
-# %% ../nbs/10a_motion.ipynb #f0cf591e
+# %% ../nbs/10a_motion.ipynb #68967265
 LEGS = dict(
     stand=dict(hip_flex=(2, 7), hip_abd=(4, 5), knee_flex=(5, 7), hip_twist=(-5, 10)),
     squat=dict(hip_flex=(85, 30), knee_flex=(100, 30), ankle_flex=(15, 10), hip_abd=(15, 10), root_lean=(20, 15)),
@@ -35,6 +35,8 @@ LEGS = dict(
     cross_legs=dict(root_lean=(-8, 6), hip_flex=(88, 8), hip_abd=(38, 8), hip_twist=(-35, 8), knee_flex=(128, 8), spine_flex=(18, 10)),
     jump=dict(hip_flex=(35, 30), knee_flex=(50, 35), ankle_flex=(-25, 10), hip_abd=(12, 12)),
     any=dict(hip_flex=(35, 45), hip_abd=(15, 20), hip_twist=(0, 18), knee_flex=(50, 45), ankle_flex=(0, 15), root_lean=(5, 25), root_side=(0, 15)))
+
+# %% ../nbs/10a_motion.ipynb #9f24ca28
 ARMS = dict(
     hang=dict(shoulder_abd=(8, 8), shoulder_flex=(0, 15), elbow_flex=(18, 16)),
     reach=dict(a_shoulder_flex=(85, 45), a_shoulder_abd=(15, 30), a_elbow_flex=(30, 32), b_shoulder_flex=(5, 25), b_elbow_flex=(25, 25)),
@@ -65,21 +67,22 @@ def key_pose(rng, legs:str, arms:str, side:str):
     x = np.array([mean[k] for k in ANGLES]) + e * np.array([std[k] for k in ANGLES])
     return np.clip(x, *np.array([LIMITS[k] for k in ANGLES], float).T)
 
-# %% ../nbs/10a_motion.ipynb #fb6af819
+# %% ../nbs/10a_motion.ipynb #08b8b4fd
 _THIGH, _SHANK, _HIP = .376, .426, .11 # m, of the mean body that ships
 def _legs(x):
     "Height of each ankle against the pelvis (T,), m, and the shank's world turn, by side, for angles x (T, 33)."
-    turn = _local(dict(zip(ANGLES, x.T))); out = {}
-    for s, m in (('l', 1), ('r', -1)):
-        thigh = turn['pelvis'] @ turn[f'{s}_thigh']; shank = thigh @ turn[f'{s}_shank']
-        out[s] = m * _HIP * turn['pelvis'][:, 2, 0] - _THIGH * thigh[:, 2, 2] - _SHANK * shank[:, 2, 2], shank
+    a = dict(zip(ANGLES, x.T)); pelvis, out = _pelvis_turn(a), {}
+    for s, m in (('l', -1), ('r', 1)):
+        thigh, shank = _leg_local(a, s, m); thigh = pelvis @ thigh; shank = thigh @ shank
+        out[s] = -m * _HIP * pelvis[:, 2, 0] - _THIGH * thigh[:, 2, 2] - _SHANK * shank[:, 2, 2], shank
     return out
 
-# %% ../nbs/10a_motion.ipynb #9e32aa81
+# %% ../nbs/10a_motion.ipynb #dae8c529
 def _level(x):
     "Bend the longer leg until both ankles are equally high."
     for _ in range(3):
         legs = _legs(x); gap = legs['l'][0] - legs['r'][0]
+        if np.abs(gap).max() < .001: break
         for s, over in (('l', -gap), ('r', gap)):  # how much lower this foot is
             hip, knee = ANGLES.index(f'{s}_hip_flex'), ANGLES.index(f'{s}_knee_flex')
             r = np.sqrt(_THIGH ** 2 + _SHANK ** 2 + 2 * _THIGH * _SHANK * np.cos(np.radians(x[:, knee])))
@@ -166,7 +169,7 @@ _LEG_ODDS = dict(gait=6, dance=4, stand=5, squat=2, lunge=2, kick=2, side_kick=1
 _ARM_ODDS = dict(hang=2.5, reach=4, raise_both=2, spread=2, guard=2, hips=1, fold=.7, phone=1, punch=1.5, any=5)
 def _pick(rng, odds): return str(rng.choice(list(odds), p=np.array(list(odds.values())) / sum(odds.values())))
 
-# %% ../nbs/10a_motion.ipynb #1410782b
+# %% ../nbs/10a_motion.ipynb #177ffeaf
 _DANCE = ('stand', 'wide', 'lunge', 'balance', 'stand', 'squat', 'kick')
 def _keys(rng, t, legs, arms, side):
     "Angles (T, 33) through random key poses of a family, over time t (s)."
@@ -176,7 +179,8 @@ def _keys(rng, t, legs, arms, side):
     poses = []
     for i in range(len(knots)):
         fam = str(rng.choice(_DANCE)) if legs == 'dance' else 'stand' if not floor and (i % 2 if back_and_forth else rng.random() < .2) else legs
-        poses.append(pose(rng, fam, arms if rng.random() < .7 or floor else _pick(rng, _ARM_ODDS), side if legs != 'dance' else str(rng.choice(['l', 'r']))))
+        draw = pose if legs in ('dance', 'lie_back') else key_pose  # the rest is planted when the path is whole
+        poses.append(draw(rng, fam, arms if rng.random() < .7 or floor else _pick(rng, _ARM_ODDS), side if legs != 'dance' else str(rng.choice(['l', 'r']))))
     x = PchipInterpolator(knots, np.stack(poses))(t)
     if legs == 'dance':
         beat = np.pi * t / gap; x[:, ANGLES.index('root_side')] += rng.uniform(2, 9) * np.sin(beat); x[:, ANGLES.index('spine_side')] -= rng.uniform(2, 9) * np.sin(beat)
