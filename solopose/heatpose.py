@@ -396,7 +396,7 @@ def mass_near(self:HeatPose,
     for i, a in enumerate('xyz'):
         v, at, c = self.voxel[i], points[..., i, None], self.centres(a, p)
         r = max(2*self.sigma, 1.5*v)
-        box.append((torch.minimum(c + v/2, at + r) - torch.maximum(c - v/2, at - r)).clamp(0, v)/v)
+        box.append((torch.minimum(c + v/2, at + r) - torch.maximum(c - v/2, at - r)).clamp(0., v)/v)
     zy = (p.flatten(-3, -2) @ box[0][..., None]).view(p.shape[:-1])
     return ((zy @ box[1][..., None])[..., 0]*box[2]).sum(-1)
 

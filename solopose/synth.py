@@ -365,7 +365,7 @@ def frames_a_second(
     n = clips * people.scene.frames
     return n / (time.perf_counter() - wall), n / (time.process_time() - mine)
 
-# %% ../nbs/10f_synth.ipynb #3edfa0c8
+# %% ../nbs/10f_synth.ipynb #9ef60827
 STEPS = dict(motion='motion', dress='dress', skin='_dressed', people='trace', shadows='blocked', surroundings='surroundings', lens='finish', rest='clip')
 def where_time_goes(
     people:People, # who draws
@@ -377,6 +377,6 @@ def where_time_goes(
     for i in range(1, clips + 1): people.clip((seed, i))
     p.disable(); took = {}
     for (file, _, name), (_, _, _, total, _) in pstats.Stats(p).stats.items():
-        if 'solopose' in file or 'ipykernel' in file: took[name] = took.get(name, 0.) + total
+        if name in STEPS.values() and 'site-packages' not in file: took[name] = took.get(name, 0.) + total
     out = {k: took.get(v, 0.) / took['clip'] for k, v in STEPS.items()}
     return out | dict(rest=1 - sum(v for k, v in out.items() if k != 'rest'))

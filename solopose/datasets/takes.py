@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'MISTAKES', 'PLACED', 'Z_TO_Y', 'ring', 'Recorded', 'moving_person', 'TakeError', 'View', 'Take', 'body_size',
-           'size_problem', 'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz', 'in_one_room',
-           'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
+           'size_problem', 'knee_bend', 'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz',
+           'in_one_room', 'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
 
-# %% ../../nbs/30_takes.ipynb #bcd3f1ae
+# %% ../../nbs/30_takes.ipynb #90bffcbf
 from dataclasses import dataclass, replace
 from pathlib import Path
 import re, zipfile
 import numpy as np
 from fastcore.basics import patch
-from ..skeleton import SKELETON, Skeleton, select, recipe, forward, evidence, facing, twist, read_pickle
+from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist, read_pickle
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import lean
 
@@ -219,12 +219,19 @@ def size_problem(points): # fifteen keypoints (..., 15, 3), said to be mm
     unit = '; no unit explains that' if k is None else f'{units.get(k, "; a unit was converted twice, or not at all")}: multiply the poses by {k:g}'
     return f'the body measures {size:.3g} mm from ankle to neck, wanted 700 to 2000{unit}'
 
-# %% ../../nbs/30_takes.ipynb #26e7e45f
+# %% ../../nbs/30_takes.ipynb #4460510e
+def knee_bend(points): # fifteen keypoints (..., 15, 3), any unit, right-handed axes
+    "How far the knees bend about the line of the hips, as a sine, mean of both (...); negative where left and right are exchanged."
+    at = lambda j: points[..., SKELETON.index(j), :]
+    unit = lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True)
+    across = unit(at('l_hip') - at('r_hip'))
+    return sum((np.cross(unit(at(f'{s}_knee') - at(f'{s}_hip')), unit(at(f'{s}_ankle') - at(f'{s}_knee'))) * across).sum(-1) for s in 'lr') / 2
+
 def side_problem(points): # fifteen keypoints (T, 15, 3), mm
     "What is wrong with left and right, in words; '' if nothing."
-    backwards = np.nansum(forward(points) * evidence(points)) < 0
-    if np.nanmedian(twist(points)) < 0: what = f'hips and shoulders disagree about left and right: the {"arms" if backwards else "legs"} have changed sides'
-    elif backwards: what = 'knees and head point against the shoulders: left and right are exchanged'
+    backwards = np.nansum(knee_bend(points)) < 0
+    if np.nanmedian(twist(points)) < 0: what = f'hips and shoulders disagree about left and right: the {"legs" if backwards else "arms"} have changed sides'
+    elif backwards: what = 'the knees bend forwards: left and right are exchanged'
     else: return ''
     return f'{what}; the joints of the file are in another order than its format says'
 
