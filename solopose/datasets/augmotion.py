@@ -390,14 +390,18 @@ def report_text(report): # of `make_report`
     left = [('skipped', f'{d}: {n}' if n not in w else d, w) for d, n, w in report['skipped']] + [('view left out', f'{d}: {n} view {v}', w) for d, n, v, w in report['views_left_out']] + [('too short', f'{d}: {n}', f'{k} frames') for d, n, k in report['short_takes']]
     return '\n'.join(out + [f'{a}: {b}: {c}' for a, b, c in left] + ([f"{report['clips_left_out']:,} windows left out: a frame without pelvis, or nobody upright"] if report['clips_left_out'] else []))
 
-# %% ../../nbs/36_augmotion.ipynb #6cd610dc
+# %% ../../nbs/36_augmotion.ipynb #94227e66
 @contextmanager
 def joblib_backend(workers=1, # processes
                    cluster=None): # address of a dask scheduler, a distributed Client, or None
     "Where `run_units` sends its units."
     from joblib import parallel_config
     if cluster is None:
-        with parallel_config(backend='loky', n_jobs=workers): yield
+        from joblib.externals.loky import get_reusable_executor
+        try:
+            with parallel_config(backend='loky', n_jobs=workers): yield
+        finally:
+            if workers > 1: get_reusable_executor().shutdown() # idle workers would keep a forked caller alive for minutes
         return
     try: from distributed import Client
     except ImportError: raise ValueError('a cluster needs dask: pip install "dask[distributed]"') from None
