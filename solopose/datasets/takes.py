@@ -388,12 +388,13 @@ def native_joints(points, # fifteen keypoints (..., 15, 3), mm, any frame
         return at(a) + share * (at(b) - at(a)) + np.asarray(shift, float) @ axes
     return np.stack([place(j) for j in skeleton.joints], -2)
 
-# %% ../../nbs/30_takes.ipynb #6f9aee36
+# %% ../../nbs/30_takes.ipynb #c255e188
 Z_TO_Y = np.array([[1., 0, 0], [0, 0, 1], [0, -1, 0]])
 
 def turn_camera(camera, # Camera, world to camera
-                A=Z_TO_Y): # rotation (3, 3) from its world to another
+                A=None): # rotation (3, 3) from its world to another, default `Z_TO_Y`
     "The same camera for a world that was turned by A."
+    A = Z_TO_Y if A is None else A
     return Camera(camera.K, camera.R @ A.T, camera.t, camera.size, camera.distortion, camera.name, camera.model)
 
 # %% ../../nbs/30_takes.ipynb #873eff45
