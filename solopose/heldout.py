@@ -167,6 +167,7 @@ def solopose_eval(
     weights:Param('file of weights, or the name of a model whose weights ship', str, nargs='?', opt=False)='solopose-tiny',
     pool:Param('folder with held-out clips; they are drawn if it has none', str)='runs/pool',
     pack:Param('body pack to draw from; none: the eight people that ship, one of them held out', str)='',
+    motions:Param('motion pack of captured motions to mix in', str)='',
     clips:Param('how many clips, 0: all of the pool (256 if they are drawn)', int)=0,
     json_file:Param('write the report here', str)='',
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
@@ -176,7 +177,8 @@ def solopose_eval(
     try:
         if pack and not Path(pack).is_file(): raise FileNotFoundError(f'{pack}: no such body pack; leave --pack out, or build one with build_body_pack')
         model = create_model(pretrained=weights) if Path(weights).suffix else create_model(weights, pretrained=True)
-        if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips, model.config.image_size)
+        if motions and not Path(motions).is_file(): raise FileNotFoundError(f'{motions}: no such motion pack; leave --motions out, or build one with solopose_motions')
+        if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips, model.config.image_size, motions=motions or None)
         r = report(model, pool, pack, clips or 10 ** 9)
         r = dict(weights=str(weights), steps=model.metadata.get('steps'), pool=str(pool), pack=str(pack or 'shipped'), seconds=round(time.perf_counter() - began, 1), **run_facts(), **r)
         if json_file: Path(json_file).write_text(json.dumps(r, indent=1))

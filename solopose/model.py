@@ -272,16 +272,30 @@ def encode(self:SoloPose,
 
 # %% ../nbs/07_model.ipynb #1565afb4
 @patch
+def features(self:SoloPose,
+    tokens, # (B, T, 1+H*W, encoder width)
+):
+    "What the temporal transformer makes of tokens: (B*T, C, h, w), or (B, C, h, w) in layout 'paper'."
+    if tokens.dtype == torch.float16: tokens = tokens.float()   # from a cache
+    with self.short_floats(): return self.temporal(self.stem(tokens)).flatten(0, 1).permute(0, 3, 1, 2)
+
+# %% ../nbs/07_model.ipynb #ae01f42e
+@patch
+def answer(self:SoloPose,
+    x, # of `features`
+    clips, # B
+):
+    "`SoloPoseOutput` of the task head for features of B clips."
+    with self.short_floats(): out, maps = (y.reshape(clips, -1, len(SKELETON), *y.shape[2:]) for y in self.head(x))
+    return SoloPoseOutput(out, maps) if self.config.loss == 'heatpose' else SoloPoseOutput(None, maps, out)
+
+# %% ../nbs/07_model.ipynb #48bb2294
+@patch
 def from_tokens(self:SoloPose,
     tokens, # (B, T, 1+H*W, encoder width)
 ):
     "`SoloPoseOutput` from tokens made by `encode` or `encode_video`, or read from a `TokenCache`."
-    B, T = tokens.shape[:2]
-    if tokens.dtype == torch.float16: tokens = tokens.float()   # from a cache
-    with self.short_floats():
-        x = self.temporal(self.stem(tokens)).flatten(0, 1).permute(0, 3, 1, 2)
-        out, maps = (y.reshape(B, T, len(SKELETON), *y.shape[2:]) for y in self.head(x))
-    return SoloPoseOutput(out, maps) if self.config.loss == 'heatpose' else SoloPoseOutput(None, maps, out)
+    return self.answer(self.features(tokens), len(tokens))
 
 # %% ../nbs/07_model.ipynb #04630952
 @patch

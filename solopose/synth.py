@@ -123,6 +123,17 @@ def _seen(self:People, shots, hits, near, before, targets, part):
     own = (who == 0) & belongs().to(q.device)[torch.arange(15, device=q.device), part.to(q.device)[met]]
     return gap, inside & (gap < .22) & (own | (gap < .02))
 
+# %% ../nbs/10f_synth.ipynb #9f895623
+@patch
+def _surface(self:People, shots, hits, before, part, pelvis, step=4):
+    "What every fourth pixel sees of the actor, (F, h/4, w/4, 4) int8: its control + 1 (0: not the actor), then cm from the pelvis (F, 3) m on the camera's axes."
+    s = slice(step // 2, None, step); t, d = hits.t[:, s, s], shots.directions()[:, s, s]
+    mine = (hits.who[:, s, s] == 0) & ~before[:, s, s]
+    at = d @ shots.R[:, None].transpose(-1, -2) * t[..., None] - pelvis[:, None, None]
+    label = part.to(t.device)[self.crowd.faces[hits.face[:, s, s].clamp(min=0).long(), 0]] + 1
+    out = torch.cat([label[..., None].float(), (at * 100).round().clamp(-127, 127)], -1)
+    return torch.where(mine[..., None], out, 0.).to(torch.int8)
+
 # %% ../nbs/10f_synth.ipynb #5f8d5ef8
 @patch
 def _stage(self:People, n):
@@ -162,7 +173,7 @@ def _contacts(keypoints, device):
 @patch
 def clip(self:People,
     seed): # number of the clip, or a tuple of numbers
-    "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, visible (T, 15), K, name, person."
+    "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, visible (T, 15), surface (T, S/4, S/4, 4) int8, K, name, person."
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
     me = self.actor(rng, n, single=scene.single); kp = me['keypoints']
     views = [_view(rng, kp[i:i + 1], scene) for i in range(n)] if scene.single else [_view(rng, kp, scene)]
@@ -182,8 +193,8 @@ def clip(self:People,
     gap, visible = self._seen(shots, hits, near, before, torch.as_tensor(kp).float().to(self.device), part)
     cam = np.einsum('tij,tkj->tki', R, kp) + t[:, None]; uv = np.einsum('tij,tkj->tki', K, cam)
     as32 = lambda x: torch.as_tensor(np.asarray(x)).float().to(self.device)
-    self.who = hits.who
-    return dict(frames=frames, joints=as32(cam * 1000), uv=as32(uv[..., :2] / uv[..., 2:]), hidden=gap, visible=visible, K=as32(K), name=me['name'], person=me['person'])
+    self.who = hits.who; surface = self._surface(shots, hits, before, part, as32(cam)[:, SKELETON.joints.index('pelvis')])
+    return dict(frames=frames, surface=surface, joints=as32(cam * 1000), uv=as32(uv[..., :2] / uv[..., 2:]), hidden=gap, visible=visible, K=as32(K), name=me['name'], person=me['person'])
 
 # %% ../nbs/10f_synth.ipynb #3b51275a
 def on_body(people, seeds):
@@ -204,17 +215,17 @@ def people_of(
     scene:SceneRange|None=None, # ranges
     motions=None, # captured motions to mix in
     **kw): # more of `People`
-    "`People` of one side of the split: nobody, no motion and no texture is on both."
+    "`People` of one side of the split: nobody, no motion, no texture and no camera is on both."
     if kind not in KINDS: raise ValueError(f"kind={kind!r}: choose 'train' or 'test'")
     pack, scene = pack if isinstance(pack, BodyPack) else BodyPack(pack), scene or SceneRange()
     cut = int(.9 * len(pack)); who = range(cut) if kind == 'train' else range(cut, len(pack))
-    return People(pack, replace(scene, textures=scene.textures + 1000 * KINDS.index(kind)), who, motions, kind, **kw)
+    return People(pack, replace(scene, textures=scene.textures + 1000 * KINDS.index(kind), cameras=kind), who, motions, kind, **kw)
 
 # %% ../nbs/10f_synth.ipynb #8e785e78
 def sample_of(clip): # of `People.clip`
-    "A training sample: frames (T, 3, S, S) uint8, joints (T, 15, 3) mm from the pelvis, uv (T, 15, 2) fractions of the picture, mask and visible (T, 15) bool."
+    "A training sample: frames (T, 3, S, S) uint8, joints (T, 15, 3) mm from the pelvis, uv (T, 15, 2) fractions of the picture, mask and visible (T, 15) bool, surface as in `People.clip`."
     size, root = clip['frames'].shape[1], SKELETON.joints.index('pelvis')
-    return dict(frames=clip['frames'].permute(0, 3, 1, 2).contiguous(), joints=clip['joints'] - clip['joints'][:, [root]], uv=clip['uv'] / size, mask=torch.ones_like(clip['visible']), visible=clip['visible'])
+    return dict(frames=clip['frames'].permute(0, 3, 1, 2).contiguous(), joints=clip['joints'] - clip['joints'][:, [root]], uv=clip['uv'] / size, mask=torch.ones_like(clip['visible']), visible=clip['visible'], surface=clip['surface'])
 
 # %% ../nbs/10f_synth.ipynb #c97e03a2
 class SynthStream(IterableDataset):
@@ -249,7 +260,7 @@ def test_manifest(
     "What defines the held-out synthetic test set, plain values: clip i is `people_of('test', pack, SceneRange(**scene)).clip((seed, 1, i))`."
     pack = pack if isinstance(pack, BodyPack) else BodyPack(pack); people = people_of('test', pack)
     return dict(set='solopose synthetic test', version=1, seed=seed, clips=clips, pack=dict(people=len(pack), **{k: pack.about.get(k, '') for k in ('seed', 'source')}), people=list(people.people),
-                motions=dict(families=list(HELD_OUT), captured="takes whose split is 'test' in the motion pack"), textures=people.scene.textures, scene=asdict(SceneRange()))
+                motions=dict(families=list(HELD_OUT), captured="takes whose split is 'test' in the motion pack"), textures=people.scene.textures, cameras="`camera_side` is 'test'", scene=asdict(SceneRange()))
 
 # %% ../nbs/10f_synth.ipynb #66529cf9
 @patch
