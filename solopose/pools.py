@@ -135,6 +135,7 @@ def refresh(self:Pool):
     for f in sorted(self.path.glob(f'{self.kind}_*_frames.npy')):
         if f.name not in self.shards:
             with np.load(str(f).replace('_frames.npy', '_truth.npz'), allow_pickle=False) as z: truth = {k: z[k] for k in z.files}
+            if lacks := [k for k in TRUTH if k not in truth]: raise ValueError(f'{f}: a pool of an older version, without {", ".join(lacks)}; delete it and draw it anew')
             self.shards[f.name] = (np.load(f, mmap_mode='r'), truth)
     if not self.shards: raise FileNotFoundError(f'no {self.kind}_*_frames.npy in {self.path}: draw a pool first (draw_pool, or solopose_train with --{self.kind} N)')
     return sum(len(f) for f, _ in self.shards.values())
