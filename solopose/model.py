@@ -301,9 +301,11 @@ def from_tokens(self:SoloPose,
 @patch
 def forward(self:SoloPose,
     frames, # clips, (B, T, 3, S, S), RGB, float in 0..1
+    with_features=False, # True: the features of the temporal transformer as well, for losses of their own
 ):
     "`SoloPoseOutput` for all frames at once: many to many."
-    return self.from_tokens(self.encode(frames))
+    x = self.features(self.encode(frames)); out = self.answer(x, len(frames))
+    return (out, x) if with_features else out
 
 # %% ../nbs/07_model.ipynb #a863f51e
 @patch

@@ -100,7 +100,7 @@ def pose_loss(
     whole:dict|None=None, # of `counts`, if this is a part of a batch: then each term is its share of the whole's
     surface=None): # a `SurfaceHead`, if it learns too
     "The terms of the loss and their sum, and the error of the decoded pose in mm, for one batch."
-    x, mine = model.features(model.encode(batch['frames'])), counts(model, batch); out = model.answer(x, len(batch['frames']))
+    (out, x), mine = model(batch['frames'], with_features=True), counts(model, batch)
     share = {k: mine[k] / whole[k].clamp(min=1) if whole else 1. for k in mine}
     known = model.heatpose.inside(batch['joints']) & batch.get('mask', torch.tensor(True, device=batch['joints'].device))
     truth, n = torch.where(known[..., None], batch['joints'], 0.), known.sum().clamp(min=1)
@@ -372,7 +372,7 @@ def configure_model(self:PoseTask):
     if self.trainer.world_size > 1: self.net = synchronised(self.net)
     if self.recipe.strategy == 'fsdp':
         from torch.distributed.fsdp import fully_shard
-        for net in (self.net, self.ema.module): fully_shard(net.to(memory_format=torch.contiguous_format), mesh=self.device_mesh['data_parallel'])
+        for net in filter(None, (self.net, self.ema.module, self.surface)): fully_shard(net.to(memory_format=torch.contiguous_format), mesh=self.device_mesh['data_parallel'])
     if self.recipe.compile: self.net.compile()
 
 # %% ../nbs/12_train.ipynb #7bf7bd29
