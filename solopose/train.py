@@ -232,8 +232,8 @@ class SynthSource:
     "Rows that are drawn on the spot, each of them once."
     def __init__(self, recipe, config):
         from solopose.synth import SynthStream
-        self.batch, self.T = recipe.batch, recipe.frames or config.frames
-        self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None) for t in (1, self.T)}
+        self.batch, self.T = recipe.batch, recipe.frames or config.frames; on = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
+        self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None, device=on) for t in (1, self.T)}
 
 # %% ../nbs/12_train.ipynb #0fe06dd9
 @patch
@@ -380,7 +380,8 @@ def configure_model(self:PoseTask):
 def train_dataloader(self:PoseTask):
     t, r = self.trainer, self.recipe
     batches = Batches(r, self.net.config, t.global_step, self.stop, (t.global_rank, t.world_size))
-    return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=r.workers, persistent_workers=r.workers > 0, pin_memory=torch.cuda.is_available())
+    card = torch.cuda.is_available(); drawn = card and r.data.get('synth', 0) > 0  # drawn on the card, and staying there
+    return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=r.workers, persistent_workers=r.workers > 0, pin_memory=card and not drawn, multiprocessing_context='spawn' if drawn and r.workers else None)
 
 # %% ../nbs/12_train.ipynb #bc056f7f
 @patch
