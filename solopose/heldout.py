@@ -112,6 +112,11 @@ def by_group(
         out[str(k)] = dict(frames=int(m.sum()), **e, constant=round(float(mpjpe(constant[m], true[m])), 1))
     return out
 
+# %% ../nbs/11c_heldout.ipynb #5ac71017
+def _action(name):
+    "The family of a drawn motion, or the captured take that a motion was made from."
+    return str(name).split('/')[0].split(' ')[0].removeprefix('humanoid3d_')
+
 # %% ../nbs/11c_heldout.ipynb #593e98ea
 def report(
     model, # a `SoloPose`
@@ -126,7 +131,7 @@ def report(
     return dict(clips=len(true), frames=true.shape[0] * true.shape[1], people=len(set(test.about('person')[:most].tolist())),
         overall={'model': dict(errors(pred, true), interval=interval(pred, true)), **{k: errors(v, true) for k, v in blind.items()}},
         joint={k: dict(mpjpe=n(v), constant=n(c)) for (k, v), c in zip(per_joint(pred, true).items(), per_joint(constant, true).values())},
-        action=by_group([str(x).split('/')[0] for x in test.about('names')[:most]], pred, true, constant),
+        action=by_group([_action(x) for x in test.about('names')[:most]], pred, true, constant),
         **{k: {b: g[b] for b in VIEWS[k] if b in g} for k, v in views.items() for g in [by_group(binned(v.ravel(), VIEWS[k]).reshape(v.shape), pred, true, constant)]},
         visibility={k: dict(share=n(100 * m[..., other].float().mean()) / 100, mpjpe=n(error[m & other].mean()), constant=n(blank[m & other].mean())) for k, m in (('seen', visible), ('hidden', ~visible)) if (m & other).any()})
 

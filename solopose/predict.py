@@ -180,6 +180,7 @@ def predict_video(
     zoom:int=2, # times the crop is refined
     fps=None, # resample to this rate; None: every frame
     max_frames=None, # stop after so many
+    smooth:float=.06, # standard deviation of a Gaussian over time that calms the answers, s; 0: none
     progress:bool=False): # show a bar
     "3D poses of every frame of a video (section 4.1, many to many); `VideoError` if it cannot be read."
     from tqdm import tqdm
@@ -197,6 +198,7 @@ def predict_video(
             b = np.atleast_2d(boxes); b = b[np.minimum(np.arange(len(crops)), len(b) - 1)]; px = b[:, None, :2] + xy.numpy() * (b[:, None, 2:] - b[:, None, :2])
             used = b
             if k < passes - 1: boxes = boxes_around(px, sure)
+    calm = smooth * float(video.fps or video.rate); joints, px = (gaussian_filter1d(np.asarray(x), calm, axis=0, mode='nearest') if calm else x for x in (joints, px))
     poses = _dataset(model, video, times, joints, confidence, px / scale, used / scale)
     return Prediction(poses, video, time.perf_counter() - began)
 
