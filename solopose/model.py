@@ -295,7 +295,7 @@ def from_tokens(self:SoloPose,
     tokens, # (B, T, 1+H*W, encoder width)
 ):
     "`SoloPoseOutput` from tokens made by `encode` or `encode_video`, or read from a `TokenCache`."
-    return self.answer(self.features(tokens), len(tokens))
+    return self.answer(self.features(tokens), tokens.shape[0])
 
 # %% ../nbs/07_model.ipynb #04630952
 @patch
@@ -304,7 +304,7 @@ def forward(self:SoloPose,
     with_features=False, # True: the features of the temporal transformer as well, for losses of their own
 ):
     "`SoloPoseOutput` for all frames at once: many to many."
-    x = self.features(self.encode(frames)); out = self.answer(x, len(frames))
+    x = self.features(self.encode(frames)); out = self.answer(x, frames.shape[0])
     return (out, x) if with_features else out
 
 # %% ../nbs/07_model.ipynb #a863f51e
