@@ -186,9 +186,10 @@ def augment_draws(
     return dict(flip=r(n) < .5, turn=torch.deg2rad(g(n) * turn), zoom=zoom[0] * (zoom[1] / zoom[0]) ** r(n), shift=g(n, 2) * shift,
                 gain=1 + .1 * g(n, 3), offset=.05 * g(n, 3), gamma=torch.exp(.15 * g(n)))
 
-# %% ../nbs/11a_pools.ipynb #913de491
+# %% ../nbs/11a_pools.ipynb #49b6a59e
 MIRRORED = torch.tensor([0, *(1 + list(CONTROLS).index(dict(l_='r_', r_='l_').get(c[:2], c[:2]) + c[2:]) for c in CONTROLS)]) # label of a surface -> label of its mirror image
 
+# %% ../nbs/11a_pools.ipynb #913de491
 def _mirror(b, flip):
     "Mirror the clips that `flip` names: x turned over, left and right swapped by name."
     order = torch.tensor(SKELETON.mirror, device=flip.device); at = lambda like: flip.view(-1, *[1] * (like.ndim - 1))

@@ -144,11 +144,13 @@ def _key_frames(video, most):
 def find_person(
     model, # a `SoloPose`, in eval mode
     video, # a `Video`
-    most:int=5): # frames to look at, up to twice as many
+    most:int=5, # frames to look at, up to twice as many
+    progress:bool=False): # show a bar
     "Squares (T, 4) px for the frames up to the last one looked at; around the whole picture for a network that takes no single frames (layout 'paper')."
+    from tqdm import tqdm
     if model.config.layout != 'video': return letterbox_box(video.width, video.height)
     squares, keys, scores, S = squares_over(video.width, video.height), _key_frames(video, most), [], model.config.image_size
-    for _, frame in keys:
+    for _, frame in tqdm(keys, desc='finding the person', unit='frame', disable=not progress, file=sys.stderr):
         out = model.from_tokens(_tokens(model, np.concatenate([crop_frames([frame], b, S) for b in squares]), 32, lambda n: None)[:, None])
         scores.append(person_in(*_points(out.logits2d[:, 0]), model.decode(out, how='sharp')[1][:, 0]).float().cpu().numpy())
     at = squares[best_path(np.stack(scores), squares)]; i = [k for k, _ in keys]
@@ -188,7 +190,7 @@ def predict_video(
     model = (model or create_model('solopose-tiny', pretrained=True)).eval()
     video = read_video(path, fps=fps, max_frames=max_frames, size=960) if isinstance(path, (str, Path)) else path
     scale, S = video.width / video.source_size[0], model.config.image_size
-    boxes = find_person(model, video) if box is None else square(np.array(box, float) * scale)
+    boxes = find_person(model, video, progress=progress) if box is None else square(np.array(box, float) * scale)
     passes = zoom + 1 if box is None else 1
     crops, times = _crops(video, boxes, S)
     with tqdm(total=passes * len(crops), desc='poses', unit='frame', disable=not progress, file=sys.stderr) as bar:

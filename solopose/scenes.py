@@ -85,20 +85,23 @@ def easy(self:SceneRange):
     "The same with little to distract: for the beginning of training."
     return replace(self, busy=.25, bystander=0., occluder=.04, pillar=0., far=0., close=0., jitter=.04, roll_std=3., roll_max=8., margin=(1.08, 1.4), boxes=(0, 2), motion_blur=0., low_res=0., flare=0.)
 
-# %% ../nbs/10e_scenes.ipynb #066c9c07
+# %% ../nbs/10e_scenes.ipynb #94e0d00c
 def camera_side(
     fov:float, # of the whole picture, degrees
     elevation:float): # over the person's waist, degrees
     "'test' for cameras that the held-out set has to itself, else 'train': a fifth of the cells of 5 degrees of elevation and a third of an octave of the angle of view, spread evenly."
     return 'test' if (int(np.floor(elevation / 5)) + 2 * int(np.floor(3 * np.log2(fov)))) % 5 == 0 else 'train'
 
+# %% ../nbs/10e_scenes.ipynb #46809df8
 def _lens_and_height(rng, scene):
-    "Angle of view and elevation of a random camera of the right side, degrees."
-    while True:
+    "Angle of view and elevation of a random camera of the right side, degrees. ValueError if the ranges leave none."
+    for _ in range(10000):
         fov = np.exp(rng.uniform(*np.log(scene.fov)))
         el = np.clip(rng.triangular(scene.elevation[0], np.clip(6, *scene.elevation), scene.elevation[1] + 1e-6), *scene.elevation)
         if scene.cameras in ('all', camera_side(fov, el)): return fov, el
+    raise ValueError(f"fov={scene.fov}, elevation={scene.elevation}: these ranges hold no camera of the {scene.cameras!r} side; widen one, or take cameras='all'")
 
+# %% ../nbs/10e_scenes.ipynb #066c9c07
 def _look(rng, centre, scene, distance, elevation):
     "A random view of a point: R (3, 3), t (3,) world to camera, m."
     az, el = np.radians(rng.uniform(*scene.azimuth)), np.radians(elevation)

@@ -47,7 +47,7 @@ def plane_loss(
     each = torch.logsumexp(maps.float().flatten(-2), -1) - (maps.float() * target).flatten(-2).sum(-1)
     return torch.where(inside, each, 0.).sum() / inside.sum().clamp(min=1)
 
-# %% ../nbs/12_train.ipynb #b28f3d4e
+# %% ../nbs/12_train.ipynb #f6d81330
 class SurfaceHead(torch.nn.Module):
     "One convolution from the features of the temporal transformer to the surface that every fourth pixel shows; for training alone."
     def __init__(self,
@@ -60,6 +60,7 @@ class SurfaceHead(torch.nn.Module):
         x = torch.nn.functional.pixel_shuffle(self.conv(x), self.cell).float()
         return x[:, :self.labels], x[:, self.labels:]
 
+# %% ../nbs/12_train.ipynb #b28f3d4e
 def learns_surface(config): # a `SoloPoseConfig`
     "Does the surface make sense for this network: features in their place in the picture, the camera's axes?"
     return config.layout == 'video' and config.target_frame == 'camera'
