@@ -29,10 +29,12 @@ class Shots:
 
 # %% ../nbs/08a_drawing.ipynb #056b8385
 @patch
-def directions(self:Shots):
-    "Unit vectors of all pixels, (F, h, w, 3), world."
+def directions(self:Shots,
+    first:int=0, # row and column to begin with
+    step:int=1): # every so many pixels
+    "Unit vectors of the pixels, (F, h / step, w / step, 3), world."
     h, w = self.size
-    x, y = torch.arange(w, device=self.device) + .5, torch.arange(h, device=self.device) + .5
+    x, y = torch.arange(first, w, step, device=self.device) + .5, torch.arange(first, h, step, device=self.device) + .5
     d = self.rays[:, None, None, :, 0] * x[:, None] + (self.rays[:, None, None, :, 1] * y[:, None, None] + self.rays[:, None, None, :, 2])
     return d / d.norm(dim=-1, keepdim=True)
 

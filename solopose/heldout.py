@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'FPS', 'training_poses', 'blind_answers', 'view_of', 'binned', 'predict_pool', 'errors', 'interval',
-           'by_group', 'report', 'score', 'run_facts', 'report_text', 'solopose_eval']
+           'by_group', 'report', 'score', 'run_facts', 'report_text', 'must_exist', 'solopose_eval']
 
 # %% ../nbs/11c_heldout.ipynb #9e7741ce
 import json
@@ -166,6 +166,15 @@ def report_text(
         lines.append(f"by {part}: " + ', '.join(f"{k} {v['mpjpe']:.0f}" for k, v in r[part].items()))
     return '\n'.join(lines)
 
+# %% ../nbs/11c_heldout.ipynb #7c0de111
+def must_exist(
+    path, # file, or nothing if none was named
+    what:str, # it should be
+    flag:str, # that names it
+    maker:str): # what builds one
+    "FileNotFoundError in one line for a file that was named and is not there."
+    if path and not Path(path).is_file(): raise FileNotFoundError(f'{path}: no such {what}; leave {flag} out, or build one with {maker}')
+
 # %% ../nbs/11c_heldout.ipynb #a0fd076b
 @call_parse
 def solopose_eval(
@@ -180,9 +189,8 @@ def solopose_eval(
     if threads: torch.set_num_threads(threads)
     began, pack = time.perf_counter(), pack or None
     try:
-        if pack and not Path(pack).is_file(): raise FileNotFoundError(f'{pack}: no such body pack; leave --pack out, or build one with build_body_pack')
+        must_exist(pack, 'body pack', '--pack', 'build_body_pack'); must_exist(motions, 'motion pack', '--motions', 'solopose_motions')
         model = create_model(pretrained=weights) if Path(weights).suffix else create_model(weights, pretrained=True)
-        if motions and not Path(motions).is_file(): raise FileNotFoundError(f'{motions}: no such motion pack; leave --motions out, or build one with solopose_motions')
         if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips, model.config.image_size, motions=motions or None)
         r = report(model, pool, pack, clips or 10 ** 9)
         r = dict(weights=str(weights), steps=model.metadata.get('steps'), pool=str(pool), pack=str(pack or 'shipped'), seconds=round(time.perf_counter() - began, 1), **run_facts(), **r)

@@ -193,7 +193,7 @@ MIRRORED = torch.tensor([0, *(1 + list(CONTROLS).index(dict(l_='r_', r_='l_').ge
 def _mirror(b, flip):
     "Mirror the clips that `flip` names: x turned over, left and right swapped by name."
     order = torch.tensor(SKELETON.mirror, device=flip.device); at = lambda like: flip.view(-1, *[1] * (like.ndim - 1))
-    out = {k: torch.where(at(v), v[..., order] if k in ('mask', 'visible') else v[..., order, :] if k in ('joints', 'uv') else v.flip(-1), v) for k, v in b.items()}
+    out = {k: torch.where(at(v), v[..., order] if k in ('mask', 'visible') else v[..., order, :] if k in ('joints', 'uv') else v.flip(-1), v) for k, v in b.items() if k != 'surface'}
     sign = torch.where(flip, -1., 1.).view(-1, 1, 1)
     if 'surface' in b:
         s = b['surface'].flip(-2).long(); turned = torch.cat([MIRRORED.to(s.device)[s[..., :1]], -s[..., 1:2], s[..., 2:]], -1)

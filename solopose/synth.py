@@ -127,7 +127,7 @@ def _seen(self:People, shots, hits, near, before, targets, part):
 @patch
 def _surface(self:People, shots, hits, before, part, pelvis, step=4):
     "What every fourth pixel sees of the actor, (F, h/4, w/4, 4) int8: its control + 1 (0: not the actor), then cm from the pelvis (F, 3) m on the camera's axes."
-    s = slice(step // 2, None, step); t, d = hits.t[:, s, s], shots.directions()[:, s, s]
+    s = slice(step // 2, None, step); t, d = hits.t[:, s, s], shots.directions(step // 2, step)
     mine = (hits.who[:, s, s] == 0) & ~before[:, s, s]
     at = d @ shots.R[:, None].transpose(-1, -2) * t[..., None] - pelvis[:, None, None]
     label = part.to(t.device)[self.crowd.faces[hits.face[:, s, s].clamp(min=0).long(), 0]] + 1

@@ -29,7 +29,7 @@ from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from .bodies import CONTROLS
 from .checkpoints import Callback, Keeper, WholeIO, checkpoint_path, last_good, say, step_of
-from .heldout import predict_pool, run_facts, score, training_poses
+from .heldout import must_exist, predict_pool, run_facts, score, training_poses
 from .model import create_model, load_weights, save_weights, shipped_weights, trace
 from .pools import POOLS, Pool, augment, augment_draws, draw_pool
 from .skeleton import SKELETON
@@ -697,7 +697,7 @@ def solopose_train(
     if threads: torch.set_num_threads(threads)
     began = time.monotonic()
     try:
-        if motions and not Path(motions).is_file(): raise FileNotFoundError(f'{motions}: no such motion pack; leave --motions out, or build one with solopose_motions')
+        must_exist(motions, 'motion pack', '--motions', 'solopose_motions')
         recipe = _recipe(set, model=model, init=init, data=data, pool=pool, pack=pack if Path(pack).exists() else '', motions=motions, steps=steps, batch=batch, accumulate=accumulate, optimizer=optimizer, lr=lr, seed=seed,
                          precision=precision, devices=devices, nodes=nodes, strategy=strategy, workers=workers, compile=compile)
         first, size = not int(os.environ.get('LOCAL_RANK') or os.environ.get('SLURM_PROCID') or 0), starting_net(recipe).config.image_size
