@@ -23,7 +23,7 @@ from fastcore.script import Param, call_parse
 from scipy.ndimage import gaussian_filter1d, median_filter
 from .model import create_model
 from .skeleton import SKELETON, check_poses, pose_dataset
-from .video import VideoError, blend_windows, crop_frames, letterbox_box, read_video, video_windows
+from .video import VideoError, blend_windows, calmed, crop_frames, letterbox_box, read_video, video_windows
 
 # %% ../nbs/13_predict.ipynb #a82e8f4c
 def shipped(
@@ -200,7 +200,7 @@ def predict_video(
             b = np.atleast_2d(boxes); b = b[np.minimum(np.arange(len(crops)), len(b) - 1)]; px = b[:, None, :2] + xy.numpy() * (b[:, None, 2:] - b[:, None, :2])
             used = b
             if k < passes - 1: boxes = boxes_around(px, sure)
-    calm = smooth * float(video.fps or video.rate); joints, px = (gaussian_filter1d(np.asarray(x), calm, axis=0, mode='nearest') if calm else x for x in (joints, px))
+    joints, px = (calmed(x, video.fps or video.rate, smooth) for x in (joints, px))
     poses = _dataset(model, video, times, joints, confidence, px / scale, used / scale)
     return Prediction(poses, video, time.perf_counter() - began)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTAINERS', 'VideoError', 'write_video', 'upright', 'Video', 'read_video', 'resample', 'letterbox_box',
-           'crop_frames', 'video_windows', 'blend_windows', 'window_frames']
+           'crop_frames', 'video_windows', 'blend_windows', 'calmed', 'window_frames']
 
 # %% ../nbs/11_video.ipynb #f3a08f76
 import math, os, warnings
@@ -391,6 +391,16 @@ def blend_windows(
     if not hasattr(values, 'detach'): return out
     import torch
     return torch.from_numpy(out).to(values.device)
+
+# %% ../nbs/11_video.ipynb #d0bd7e06
+def calmed(
+    values, # (n_frames, ...), array or tensor
+    fps:float, # frames/s
+    seconds:float=.06, # standard deviation of the Gaussian; 0: as they are
+): # (n_frames, ...) array
+    "Values smoothed over time; the first and the last stand for what comes before and after."
+    from scipy.ndimage import gaussian_filter1d
+    return gaussian_filter1d(np.asarray(values), seconds * float(fps), axis=0, mode='nearest') if seconds else np.asarray(values)
 
 # %% ../nbs/11_video.ipynb #d6902b00
 def window_frames(
