@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
+from .skeleton import whole_file
 
 # %% ../nbs/22_bench.ipynb #c9401b35
 @dataclass
@@ -306,11 +307,8 @@ def table(rows): # list of `Row`
 # %% ../nbs/22_bench.ipynb #8a87f3db
 def write_rows(rows, # list of `Row`
                path): # file
-    "Rows as JSON: a list of {name, value, unit, baseline, bar}. Written beside the file and renamed, so it is never half there."
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.part')
-    part.write_text(json.dumps([asdict(r) | dict(value=r.value if np.isfinite(r.value) else None) for r in rows], indent=1) + '\n')
-    os.replace(part, path)
+    "Rows as JSON: a list of {name, value, unit, baseline, bar}. Never half there."
+    with whole_file(path) as part: part.write_text(json.dumps([asdict(r) | dict(value=r.value if np.isfinite(r.value) else None) for r in rows], indent=1) + '\n')
 
 # %% ../nbs/22_bench.ipynb #45dbb5b3
 def machine():

@@ -16,7 +16,7 @@ import torch
 from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import save_file
-from .skeleton import SKELETON
+from .skeleton import SKELETON, whole_file
 
 # %% ../nbs/10_bodies.ipynb #a822de1f
 CONTROLS = dict(pelvis='root', spine='spine04', chest='spine02', neck='neck01', head='head',
@@ -101,10 +101,9 @@ def build_body_pack(
     heads[:, 0] = hips  # the pelvis turns about the middle of the hips
     crown = v[:, v[..., 2].mean(0).topk(12).indices].mean(1)
     regions = torch.as_tensor(body_regions(v.mean(0), heads.mean(0), crown.mean(0), weights.argmax(1)))
-    part = Path(f'{path}.part')
-    save_file(dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int(), regions=regions, shapes=torch.stack(list(shapes.values()), 1)), str(part),
-              metadata=dict(people=str(n), seed=str(seed), unit='m', shapes=' '.join(shapes), regions=' '.join(REGIONS), source=f'anny {anny.__version__}, Apache-2.0'))
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int(), regions=regions, shapes=torch.stack(list(shapes.values()), 1)), str(part),
+                  metadata=dict(people=str(n), seed=str(seed), unit='m', shapes=' '.join(shapes), regions=' '.join(REGIONS), source=f'anny {anny.__version__}, Apache-2.0'))
 
 # %% ../nbs/10_bodies.ipynb #b6582c48
 def _read_pack(path):

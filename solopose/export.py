@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from .model import SoloPose
-from .skeleton import SKELETON
-from .spatial import _write_whole
+from .skeleton import SKELETON, whole_file
 
 # %% ../nbs/07a_export.ipynb #4a86bbfb
 class PoseGraph(nn.Module):
@@ -81,5 +80,5 @@ def export_onnx(
             program = torch.onnx.export(graph, (example,), dynamo=True, dynamic_shapes=({**sizes},), input_names=['frames'], output_names=list(graph.names), verbose=False)
     finally: logging.disable(level)
     program.model.metadata_props.update(format='solopose', unit='mm', joints=json.dumps(SKELETON.joints), config=json.dumps(asdict(model.config)))
-    _write_whole(Path(path), lambda p: program.save(p, external_data=False))
+    with whole_file(path, sync=True) as part: program.save(part, external_data=False)
     return Path(path)

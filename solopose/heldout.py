@@ -20,7 +20,7 @@ from fastcore.script import Param, call_parse
 from .metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
 from .model import create_model
 from .pools import Pool, draw_clip, draw_pool
-from .skeleton import SKELETON
+from .skeleton import SKELETON, whole_file
 from .synth import PELVIS
 from .video import calmed
 
@@ -196,6 +196,7 @@ def solopose_eval(
         if not Pool(pool, 'test'): draw_pool(pack, pool, 'test', 1, clips, model.config.image_size, motions=motions or None)
         r = report(model, pool, pack, clips or 10 ** 9)
         r = dict(weights=str(weights), steps=model.metadata.get('steps'), pool=str(pool), pack=str(pack or 'shipped'), seconds=round(time.perf_counter() - began, 1), **run_facts(), **r)
-        if json_file: Path(json_file).write_text(json.dumps(r, indent=1))
+        if json_file:
+            with whole_file(json_file) as part: part.write_text(json.dumps(r, indent=1))
     except (ValueError, OSError, ImportError) as e: print(f'solopose_eval: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
     print(report_text(r))

@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 from .bodies import ANGLES, CONTROLS, LIMITS, PARENT, _local, _turn
 from .motion import Motion, on_floor, random_motion
+from .skeleton import whole_file
 
 # %% ../nbs/10b_mocap.ipynb #f71022b0
 class CaptureError(ValueError):
@@ -451,7 +452,7 @@ def write_bvh(
     turn = [Rotation.from_matrix(_TO_BVH @ L @ _TO_BVH.T).as_euler('ZXY', degrees=True) for L in local]
     rows = np.concatenate([at[:, 0] @ _TO_BVH.T * 100, *turn], 1)
     text = ['HIERARCHY', *_bvh_joint('pelvis', offset, {k: cm(v) for k, v in tip.items()}), 'MOTION', f'Frames: {len(rows)}', f'Frame Time: {1 / motion.fps:.8f}', *(' '.join(f'{x:.5f}' for x in r) for r in rows)]
-    part = path.with_name(path.name + '.part'); part.write_text('\n'.join(text) + '\n'); part.replace(path)
+    with whole_file(path) as part: part.write_text('\n'.join(text) + '\n')
     return path
 
 # %% ../nbs/10b_mocap.ipynb #6adeba39
@@ -482,7 +483,7 @@ def build_motion_pack(
         try:
             if not part.exists():
                 m = retarget(read_motion(f, **({} if names is None else dict(names=names))), fps, names)
-                save_file(_packed(m), str(part) + '.new', metadata=dict(name=m.name, source=m.source)); Path(str(part) + '.new').replace(part)
+                with whole_file(part) as new: save_file(_packed(m), new, metadata=dict(name=m.name, source=m.source))
             done.append(part)
         except CaptureError as e: left.append((f, str(e)))
     if not done: raise CaptureError(f'{folder}: none of its {len(files)} files could be used; the first: {left[0][1]}')
@@ -499,9 +500,7 @@ def _join(parts, path, fps):
         with safe_open(str(p), 'pt') as f: about = f.metadata()
         tensors.append(load_file(str(p))); n = len(tensors[-1]['root'])
         table.append(dict(name=about['name'], source=about['source'], split=split_of(about['name']), start=at, frames=n)); at += n
-    new = path.with_name(path.name + '.new')
-    save_file({k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}, str(new), metadata=dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG)))
-    new.replace(path)
+    with whole_file(path) as part: save_file({k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}, str(part), metadata=dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG)))
 
 # %% ../nbs/10b_mocap.ipynb #d66cc0bb
 class MotionPack:

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 import solopose
 from .heatpose import HeatPose
-from .skeleton import SKELETON
-from .spatial import SpatialEncoder, _write_whole, encode_video, paper_map
+from .skeleton import SKELETON, whole_file
+from .spatial import SpatialEncoder, encode_video, paper_map
 from .temporal import TemporalTransformer, stages
 
 # %% ../nbs/07_model.ipynb #f247f435
@@ -367,7 +367,7 @@ def save_weights(
                  training_data=training_data or model.metadata.get('training_data', 'unknown'))
     try: text = {k: json.dumps(v) for k, v in {**model.metadata, **metadata, **about}.items()}
     except TypeError as e: raise ValueError(f'{path}: metadata must be plain values ({e}); turn arrays into lists') from None
-    _write_whole(path, lambda p: save_file(state, p, metadata=text))
+    with whole_file(path, sync=True) as part: save_file(state, part, metadata=text)
     return Path(path)
 
 # %% ../nbs/07_model.ipynb #d97e2eea

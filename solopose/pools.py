@@ -7,7 +7,6 @@ __all__ = ['POOLS', 'SHARDS', 'MIRRORED', 'people_for', 'draw_clip', 'draw_shard
            'augment']
 
 # %% ../nbs/11a_pools.ipynb #ca1fe50e
-import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from .bodies import CONTROLS
-from .skeleton import SKELETON
+from .skeleton import SKELETON, whole_file
 from .synth import KINDS, PELVIS, TRUTH, SceneRange, people_of, sample_of
 
 # %% ../nbs/11a_pools.ipynb #0fbef502
@@ -61,9 +60,8 @@ def draw_shard(
     if out.exists(): return out
     drawn = [draw_clip(pack, kind, shard * clips + i, size, motions) for i in range(clips)]
     truth = {k: torch.stack([c[k] for c in drawn]).numpy() for k in (*TRUTH, 'K')}
-    part = out.with_name(f'.{out.name}.{os.getpid()}.part.npy')
     np.savez(out.with_name(out.name.replace('_frames.npy', '_truth.npz')), names=np.array([c['name'] for c in drawn]), person=np.array([c['person'] for c in drawn]), **truth)
-    np.save(part, torch.stack([c['frames'] for c in drawn]).numpy()); part.rename(out)
+    with whole_file(out, ending='.npy') as part: np.save(part, torch.stack([c['frames'] for c in drawn]).numpy())
     return out
 
 # %% ../nbs/11a_pools.ipynb #e88e7209

@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['shipped', 'demo_truth', 'read_poses', 'boxes_around', 'squares_over', 'person_in', 'best_path', 'find_person',
-           'Prediction', 'predict_video', 'square', 'compare', 'constant_of', 'whole_file', 'poses_to_json',
-           'write_results', 'solopose_demo']
+           'Prediction', 'predict_video', 'square', 'compare', 'constant_of', 'poses_to_json', 'write_results',
+           'solopose_demo']
 
 # %% ../nbs/13_predict.ipynb #ddefafdb
 import json
-import os
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +20,7 @@ import xarray as xr
 from fastcore.script import Param, call_parse
 from scipy.ndimage import gaussian_filter1d, median_filter
 from .model import create_model
-from .skeleton import SKELETON, check_poses, pose_dataset
+from .skeleton import SKELETON, check_poses, pose_dataset, whole_file
 from .video import VideoError, blend_windows, calmed, crop_frames, letterbox_box, read_video, video_windows
 
 # %% ../nbs/13_predict.ipynb #a82e8f4c
@@ -243,17 +241,6 @@ def constant_of(model): # a model of `load_weights`
     about = getattr(model, 'metadata', None) or {}
     pose = about.get('constant_pose')
     return None if pose is None else np.array(json.loads(pose) if isinstance(pose, str) else pose)
-
-# %% ../nbs/13_predict.ipynb #b8c76bae
-@contextmanager
-def whole_file(
-    path): # where the file shall stand
-    "A temporary path beside `path` that takes its place when the block ends well."
-    part = Path(path).with_name(f'.{Path(path).name}.{os.getpid()}.part')
-    try:
-        yield part
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/13_predict.ipynb #5e34be0b
 def poses_to_json(

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['SKELETON', 'H36M_32', 'H36M_17', 'MADS_19', 'MADS_15', 'COCO_17', 'MPI_28', 'MPI_17', 'SKELETONS', 'AXES', 'Skeleton',
            'standing_pose', 'recipe', 'select', 'flip', 'forward', 'evidence', 'facing', 'twist', 'read_pickle',
-           'pose_dataset', 'check_poses', 'to_tensor']
+           'pose_dataset', 'check_poses', 'to_tensor', 'whole_file']
 
 # %% ../nbs/00_skeleton.ipynb #0d6ebfd1
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-import pickle
+from pathlib import Path
+import os, pickle
 import numpy as np
 import torch
 import xarray as xr
@@ -302,3 +304,22 @@ def to_tensor(ds, # pose dataset
     p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints', 'space', 'individuals').values
     p = torch.from_numpy(np.array(p, 'float32'))
     return p[..., 0] if p.shape[-1] == 1 else p
+
+# %% ../nbs/00_skeleton.ipynb #bf402635
+@contextmanager
+def whole_file(path, # where the file shall stand
+               sync=False, # push it to the disk before it takes its place
+               ending='.part'): # of the temporary name, for writers that go by it
+    "A temporary path beside `path`: when the block ends well the file takes its place, else it is removed."
+    path = Path(path); part = path.with_name(f'.{path.name}.{os.getpid()}{ending}')
+    try:
+        yield part
+        if sync: _to_disk(part)
+        os.replace(part, path)
+        if sync and os.name == 'posix': _to_disk(path.parent)
+    finally: part.unlink(missing_ok=True)
+
+def _to_disk(path):
+    f = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try: os.fsync(f)
+    finally: os.close(f)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from fastcore.basics import patch
+from .skeleton import whole_file
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's pictures, RGB 0..1
@@ -280,16 +281,6 @@ def _frames_batch(part):
     if x.shape[-1] == 3 and x.shape[1] != 3: x = x.permute(0, 3, 1, 2)
     return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), mark
 
-# %% ../nbs/05_spatial.ipynb #195a8d45
-def _write_whole(path, write):
-    "Write a file under a temporary name, force it to disk, then rename it."
-    tmp = Path(f'{path}.{os.getpid()}.tmp')
-    try:
-        write(tmp)
-        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
 # %% ../nbs/05_spatial.ipynb #13ffd21d
 def _chunk_mark(path):
     "Fingerprint of the frames in a chunk's file; None if there is no whole file."
@@ -370,7 +361,8 @@ def cache_tokens(
     path.mkdir(parents=True, exist_ok=True)
     if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
     elif any(path.iterdir()): raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
-    else: _write_whole(path / 'about.json', lambda p: p.write_text(json.dumps(want)))
+    else:
+        with whole_file(path / 'about.json', sync=True) as part: part.write_text(json.dumps(want))
     stream, first = iter(frames), 0
     with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame', disable=not progress, file=sys.stderr) as bar:
         try:
@@ -378,10 +370,11 @@ def cache_tokens(
             while part := list(islice(stream, chunk)):
                 x, mark = _frames_batch(part); file = path / f'{first:09d}.safetensors'; have = _chunk_mark(file)
                 if have not in (None, mark): raise ValueError(f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made of; choose another folder or delete this one')
-                if not have: _write_whole(file, lambda p: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, p, metadata={'frames': mark}))
+                if not have:
+                    with whole_file(file, sync=True) as part: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, part, metadata={'frames': mark})
                 first += len(x); bar.update(len(x))
         finally: encoder.train(was)
     if not first: raise ValueError(f'{path}: there are no frames to encode')
-    _write_whole(path / 'about.json', lambda p: p.write_text(json.dumps({**want, 'frames': first})))
-    for left in path.glob('*.tmp'): left.unlink()   # of a process that was killed while it wrote
+    with whole_file(path / 'about.json', sync=True) as part: part.write_text(json.dumps({**want, 'frames': first}))
+    for left in path.glob('.*.part'): left.unlink()   # of a process that was killed while it wrote
     return TokenCache(path)

@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from torch.utils.data import IterableDataset, get_worker_info
-from .skeleton import SKELETON
+from .skeleton import SKELETON, whole_file
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion
@@ -317,8 +317,8 @@ def write_clip(
     if 'visible' in clip: ds['visible'] = (dims[:1] + dims[2:], clip['visible'].cpu().numpy()[..., None].astype('float32'))
     ds = ds.assign_coords(image_space=['u', 'v'])
     for v in ds.data_vars: ds[v] = ds[v].astype('float32'); ds[v].encoding = dict(zlib=True)
-    truth = path.with_name(f'{path.stem}_truth.nc'); part = path.with_name(f'.{path.stem}_truth.part')
-    ds.drop_vars('confidence').assign(confidence=ds.confidence).to_netcdf(part, engine='h5netcdf'); part.replace(truth)
+    truth = path.with_name(f'{path.stem}_truth.nc')
+    with whole_file(truth) as part: ds.drop_vars('confidence').assign(confidence=ds.confidence).to_netcdf(part, engine='h5netcdf')
     write_video(path, clip['frames'].cpu().numpy(), fps)
     return path, truth
 

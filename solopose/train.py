@@ -32,7 +32,7 @@ from .checkpoints import Callback, Keeper, WholeIO, checkpoint_path, last_good, 
 from .heldout import must_exist, predict_pool, run_facts, score, training_poses
 from .model import create_model, load_weights, save_weights, shipped_weights, trace
 from .pools import POOLS, Pool, augment, augment_draws, draw_pool
-from .skeleton import SKELETON
+from .skeleton import SKELETON, whole_file
 
 # %% ../nbs/12_train.ipynb #a57d4a4f
 def plane_loss(
@@ -500,8 +500,7 @@ def _same_run(out, recipe):
 def _note(path, recipe, start):
     "Add this session to run.json: a run that was continued lists all its sessions."
     past = json.loads(path.read_text())['sessions'] if path.exists() and start else []
-    part = path.with_name('.run.json.part')
-    part.write_text(json.dumps(dict(recipe=asdict(recipe), sessions=[*past, dict(run_facts(), from_step=start)]), indent=1)); part.replace(path)
+    with whole_file(path) as part: part.write_text(json.dumps(dict(recipe=asdict(recipe), sessions=[*past, dict(run_facts(), from_step=start)]), indent=1))
     return len(past)
 
 # %% ../nbs/12_train.ipynb #6431ca0e
@@ -642,14 +641,16 @@ def finish(
     before = {k: net.metadata.get(k) for k in ('steps', 'run')} if net.metadata else None
     save_weights(net, out / 'weights.safetensors', half=True, steps=step, scores=s, constant_pose=None if constant is None else np.round(constant.numpy(), 1).tolist(),
                  training_data='synthetic people drawn by solopose.synth from anny bodies (Apache-2.0)', run=run, started_from=before)
-    if s: (out / 'scores.json').write_text(json.dumps(s, indent=1)); print(json.dumps(s))
+    if s:
+        with whole_file(out / 'scores.json') as part: part.write_text(json.dumps(s, indent=1))
+        print(json.dumps(s))
     return s
 
 # %% ../nbs/12_train.ipynb #d8666d3c
 def _write_curve(out):
     "The curve of all sessions as one table, curve.csv."
     c = curves(out); rows = [','.join('' if math.isnan(x) else f'{x:.6g}' for x in row) for row in zip(*c.values())]
-    (out / 'curve.csv').write_text('\n'.join([','.join(c), *rows]) + '\n')
+    with whole_file(out / 'curve.csv') as part: part.write_text('\n'.join([','.join(c), *rows]) + '\n')
 
 # %% ../nbs/12_train.ipynb #0f5b1509
 def _recipe(set, **flags):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
+from .skeleton import whole_file
 
 # %% ../nbs/11_video.ipynb #ec9949b1
 class VideoError(ValueError):
@@ -98,11 +99,8 @@ def write_video(
     if path.suffix not in CONTAINERS: raise VideoError(f'{path} does not end in one of {" ".join(CONTAINERS)}: call it {path.stem}.mp4')
     if not fps > 0: raise VideoError(f'fps is {fps}: give a positive number of frames a second')
     if not path.parent.is_dir(): raise VideoError(f'the folder {path.parent} does not exist: make it first')
-    part = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    try:
+    with whole_file(path, ending=path.suffix) as part:
         if not _encode(part, frames, fps, times, rotation, crf): raise VideoError(f'no frames for {path}: give at least one')
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/11_video.ipynb #8ef0467c

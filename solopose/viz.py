@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from html import escape
-from .skeleton import SKELETON, check_poses
+from .skeleton import SKELETON, check_poses, whole_file
 
 # %% ../nbs/14_viz.ipynb #8f196a29
 def browser_path(): # path, or None
@@ -359,11 +359,7 @@ def save_html(
     if not path.parent.is_dir(): raise ValueError(f'the folder {path.parent} does not exist: make it first')
     html = fig.to_html(include_plotlyjs=True, include_mathjax=False, full_html=True, auto_play=False, div_id='solopose', config=CONFIG, default_height=f'{fig.layout.height or 480}px')
     html = html.replace('<head>', f'<head><title>{escape(title or fig.layout.title.text or "solopose")}</title>', 1)
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        part.write_text(html, encoding='utf-8')
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    with whole_file(path) as part: part.write_text(html, encoding='utf-8')
     return path
 
 # %% ../nbs/14_viz.ipynb #84dd79c6

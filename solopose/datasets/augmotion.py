@@ -24,7 +24,7 @@ from fastcore.script import Param, call_parse
 from ..cameras import Camera, world_to_camera
 from .takes import Take, TakeError, Takes, View, in_one_room, moving_person
 from ..kabsch import apply_rigid, invert_rigid, kabsch
-from ..skeleton import SKELETON
+from ..skeleton import SKELETON, whole_file
 from ..universal import FRAMES, TorsoSize, Universal, disagreement, fit_views, key_frame, reference_from, reference_points, to_universal
 
 # %% ../../nbs/36_augmotion.ipynb #11b5275e
@@ -154,9 +154,7 @@ def prepare(take, # Take
 def save_part(path, # file to write
               **arrays): # arrays and text
     "Write an npz under a temporary name, then rename it."
-    draft = Path(path).with_name(f'.{Path(path).name}.{os.getpid()}')
-    with open(draft, 'wb') as f: np.savez(f, **arrays)
-    os.replace(draft, path)
+    with whole_file(path) as part, open(part, 'wb') as f: np.savez(f, **arrays)
 
 def read_unit(take, # Take
               collection, # Collection
@@ -430,8 +428,7 @@ def _locked(path, out):
 def write_json(path, # file
                data): # plain values
     "Write JSON under a temporary name, then rename it."
-    draft = Path(path).with_name(f'.{Path(path).name}.{os.getpid()}')
-    draft.write_text(json.dumps(data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8'); os.replace(draft, path)
+    with whole_file(path) as part: part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 # %% ../../nbs/36_augmotion.ipynb #a2f6f2a6
 def _same_plan(path, plan, out):
@@ -466,7 +463,7 @@ def write_manifest(store): # folder
     "List all files with size and hash; remove drafts of writers that were killed."
     files = sorted(p for p in Path(store).rglob('*') if p.is_file() and p.name != 'manifest.json')
     for p in files:
-        if p.name.endswith('.partial') or (p.name[0] == '.' and p.suffix[1:].isdigit()): p.unlink()
+        if p.name.endswith('.partial') or (p.name[0] == '.' and p.suffix == '.part'): p.unlink()
     write_json(Path(store) / 'about' / 'manifest.json', {str(p.relative_to(store)): [p.stat().st_size, file_hash(p)] for p in files if p.exists()})
 
 def check_manifest(store): # folder of a store
