@@ -25,19 +25,18 @@ class PoseGraph(nn.Module):
         super().__init__()
         if model.short: raise ValueError('export the model in float32, before bf16(): runtimes choose their own short floats')
         self.model = model.eval()
-        self.names = ('joints', 'logits2d') if model.config.loss == 'mse' else ('joints', 'logits2d', 'logits')
+        self.names = ('joints', 'logits2d') if model.config.loss == 'mse' else ('joints', 'logits2d', 'logits', 'confidence')
 
 # %% ../nbs/07a_export.ipynb #07197164
 @patch
 def forward(self:PoseGraph,
     frames, # clips, (B, T, 3, S, S), RGB, float in 0..1
 ):
-    "Joints (B, T, J, 3) in mm from the root, 2D logits (B, T, J, h, w), and with volumes their logits (B, T, J, D, H, W)."
+    "Joints (B, T, J, 3) in mm from the root, 2D logits (B, T, J, h, w), and with volumes their logits (B, T, J, D, H, W) and the confidence (B, T, J)."
     out = self.model(frames)
     if out.logits is None: return out.joints, out.logits2d
-    p = (2 * out.logits).flatten(-3).softmax(-1).view_as(out.logits)
-    joints = torch.stack([p.sum(d) @ self.model.heatpose.centres(a, p) for a, d in zip('xyz', ((-3, -2), (-3, -1), (-2, -1)))], -1)
-    return joints, out.logits2d, out.logits
+    joints, confidence = self.model.decode(out, how='sharp')
+    return joints, out.logits2d, out.logits, confidence
 
 # %% ../nbs/07a_export.ipynb #621a1b47
 def free_sizes(
