@@ -313,15 +313,14 @@ def write_rows(rows, # list of `Row`
 # %% ../nbs/22_bench.ipynb #45dbb5b3
 def machine():
     "One line for the head of a table: version, commit, processor, threads, load, torch, date."
-    import platform, subprocess
+    import platform
     from datetime import datetime, timezone
     import solopose
-    try: commit = subprocess.run(['git', '-C', Path(solopose.__file__).parent, 'describe', '--always', '--dirty'], capture_output=True, text=True, timeout=10).stdout.strip() or 'unknown'
-    except (OSError, subprocess.SubprocessError): commit = 'unknown'
+    from solopose.model import source_commit
     try: cpu = next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): cpu = platform.processor() or platform.machine()
     load = f', load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores' if hasattr(os, 'getloadavg') else ''
-    return f'solopose {solopose.__version__} (commit {commit}), {cpu}{load}, 1 thread unless said, torch {torch.__version__}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC'
+    return f'solopose {solopose.__version__} (commit {source_commit()}), {cpu}{load}, 1 thread unless said, torch {torch.__version__}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC'
 
 # %% ../nbs/22_bench.ipynb #2e649516
 def _fail(why):

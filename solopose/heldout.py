@@ -9,7 +9,6 @@ __all__ = ['VIEWS', 'FPS', 'training_poses', 'blind_answers', 'view_of', 'binned
 # %% ../nbs/11c_heldout.ipynb #9e7741ce
 import json
 import platform
-import subprocess
 import sys
 import time
 from datetime import datetime, timezone
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from fastcore.script import Param, call_parse
 from .metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
-from .model import create_model
+from .model import create_model, source_commit
 from .pools import Pool, draw_clip, draw_pool
 from .skeleton import SKELETON, whole_file
 from .synth import PELVIS
@@ -153,10 +152,8 @@ def score(
 # %% ../nbs/11c_heldout.ipynb #55456483
 def run_facts():
     "What a reader needs to repeat a run: command, commit, device, versions, date."
-    try: commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent).stdout.strip() or 'unknown'
-    except Exception: commit = 'unknown'
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
-    return dict(command=' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]), commit=commit, device=device, python=platform.python_version(), torch=torch.__version__, date=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'))
+    return dict(command=' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]), commit=source_commit(), device=device, python=platform.python_version(), torch=torch.__version__, date=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'))
 
 # %% ../nbs/11c_heldout.ipynb #da44479e
 def report_text(

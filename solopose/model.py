@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'MODELS', 'PARTS', 'SoloPoseConfig', 'check_numbers', 'make_config', 'VideoStem', 'PaperStem', 'VolumeHead',
-           'exactly', 'PointHead', 'SoloPoseOutput', 'SoloPose', 'list_models', 'save_weights', 'read_metadata',
-           'load_weights', 'list_pretrained', 'shipped_weights', 'find_weights', 'create_model', 'trace',
-           'network_figure']
+           'exactly', 'PointHead', 'SoloPoseOutput', 'SoloPose', 'list_models', 'source_commit', 'save_weights',
+           'read_metadata', 'load_weights', 'list_pretrained', 'shipped_weights', 'find_weights', 'create_model',
+           'trace', 'network_figure']
 
 # %% ../nbs/07_model.ipynb #d0e77ddb
 import contextlib, difflib, json, math, subprocess
@@ -346,10 +346,11 @@ def list_models(
     return [n for n in MODELS if filter in n]
 
 # %% ../nbs/07_model.ipynb #0625b12b
-def _commit():
-    "Commit of the source this runs from, or 'unknown'."
-    try: return subprocess.run(['git', '-C', Path(__file__).parent, 'rev-parse', 'HEAD'], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, NameError, subprocess.SubprocessError): return 'unknown'
+def source_commit():
+    "Commit of the source this runs from, '-dirty' if it was changed since, 'unknown' outside a checkout."
+    git = lambda *do: subprocess.run(['git', '-C', Path(solopose.__file__).parent, *do], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    try: git('ls-files', '--error-unmatch', '__init__.py'); return git('describe', '--always', '--dirty') # a checkout of solopose, not one that solopose is installed in
+    except (OSError, subprocess.SubprocessError): return 'unknown'
 
 # %% ../nbs/07_model.ipynb #c98b469e
 def save_weights(
@@ -363,7 +364,7 @@ def save_weights(
     from safetensors.torch import save_file
     small = lambda k, v: v.half() if half and v.is_floating_point() and 'running_' not in k else v
     state = {k: small(k, v.detach().cpu()).contiguous() for k, v in model.state_dict().items()}
-    about = dict(format='solopose', version=solopose.__version__, commit=_commit(), unit='mm', skeleton=SKELETON.name, joints=list(SKELETON.joints), config=asdict(model.config),
+    about = dict(format='solopose', version=solopose.__version__, commit=source_commit(), unit='mm', skeleton=SKELETON.name, joints=list(SKELETON.joints), config=asdict(model.config),
                  training_data=training_data or model.metadata.get('training_data', 'unknown'))
     try: text = {k: json.dumps(v) for k, v in {**model.metadata, **metadata, **about}.items()}
     except TypeError as e: raise ValueError(f'{path}: metadata must be plain values ({e}); turn arrays into lists') from None
