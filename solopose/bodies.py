@@ -188,8 +188,9 @@ def _arc(a, b):
 
 # %% ../nbs/10_bodies.ipynb #af035663
 _ALONG = {f'{s}_{a}': f'{s}_{b}' for s in 'lr' for a, b in dict(upperarm='forearm', forearm='hand', thigh='shank', shank='foot').items()}
-def alignments(heads):
-    "For each control the constant rotation from anny's rest pose to attention: (19, 3, 3); `heads` (19, 3) m."
+def alignments(
+    heads): # bone heads of the rest pose, (19, 3), m
+    "For each control the constant rotation from anny's rest pose to attention: (19, 3, 3)."
     names, down = list(CONTROLS), np.array([0., 0., -1.])
     out = {n: _arc(heads[names.index(_ALONG[n])] - heads[names.index(n)], down) if n in _ALONG else np.eye(3) for n in names}
     for s in 'lr': out[f'{s}_hand'] = out[f'{s}_forearm']

@@ -116,7 +116,8 @@ def _capture(joints, parents, offsets, local, root, fps, path, source, unit=None
     return Capture(tuple(joints), tuple(parents), rest @ A.T * scale, A @ R @ A.T, places @ A.T * scale, float(fps), Path(path).stem, source)
 
 # %% ../nbs/10b_mocap.ipynb #3c6e7614
-def bone_lengths(c:Capture):
+def bone_lengths(
+    c:Capture): # a take
     "Length of each bone over time (T, J-1), mm."
     return np.linalg.norm(c.at[:, 1:] - c.at[:, list(c.parents)[1:]], axis=-1)
 
@@ -161,7 +162,8 @@ def read_bvh(
     return _capture(joints, parents, offsets, local, root, 1 / float(m[2]), path, 'bvh', unit, names)
 
 # %% ../nbs/10b_mocap.ipynb #eb2946d9
-def read_asf(path):
+def read_asf(
+    path): # .asf file
     "The skeleton of an ASF file: dict of bones {name: dict(direction, length, axis, dof, limits)}, parents {child: parent}, the root's channels, mm in a unit."
     path = Path(path); text = re.sub(r'#.*', '', path.read_text(errors='replace'))
     part = dict(re.findall(r'^:(\w+)(.*?)(?=^:|\Z)', text, re.S | re.M))
@@ -287,7 +289,9 @@ def _bend_axis(c, role, upper, lower, end):
     return n if np.linalg.norm(n) > .05 * len(c) else None
 
 # %% ../nbs/10b_mocap.ipynb #466bb8a6
-def attention(c:Capture, role:dict):
+def attention(
+    c:Capture, # a take
+    role:dict): # control -> joint of the file
     "For each control the turn from standing at attention to the file's rest pose, {control: (3, 3)}."
     down, out = np.array([0., 0, -1]), {k: np.eye(3) for k in CONTROLS}
     for s in 'lr':
@@ -392,8 +396,9 @@ def _clearance(c, role):
 
 # %% ../nbs/10b_mocap.ipynb #4d07b573
 def _leg(c, role): return np.mean([np.linalg.norm(c.rest[role[f'{s}_{a}']] - c.rest[role[f'{s}_{b}']]) for s in 'lr' for a, b in (('thigh', 'shank'), ('shank', 'foot'))]) * 2
-def leg_length(heads):
-    "Hip to ankle of a body of the pack, m; `heads` (19, 3)."
+def leg_length(
+    heads): # bone heads of one body, (19, 3), m
+    "Hip to ankle of a body of the pack, m."
     n = list(CONTROLS)
     return float(np.mean([np.linalg.norm(heads[n.index(f'{s}_{a}')] - heads[n.index(f'{s}_{b}')]) for s in 'lr' for a, b in (('thigh', 'shank'), ('shank', 'foot'))]) * 2)
 

@@ -52,8 +52,12 @@ ARMS = dict(
 
 # %% ../nbs/10a_motion.ipynb #0fa6fd2d
 _REST_SPREAD = dict(root_lean=6, root_side=4, spine_flex=10, spine_side=7, spine_twist=12, neck_flex=12, neck_side=8, neck_twist=22, forearm_twist=25, wrist_flex=15, shoulder_twist=15, hip_twist=8)
-def key_pose(rng, legs:str, arms:str, side:str):
-    "One draw of every angle from a leg and an arm family; `side` ('l' or 'r') plays the part of `a_`. Degrees, (33,)."
+def key_pose(
+    rng, # numpy Generator
+    legs:str, # key of `LEGS`
+    arms:str, # key of `ARMS`
+    side:str): # 'l' or 'r': the side that plays the part of `a_`
+    "One draw of every angle from a leg and an arm family, (33,), degrees."
     other = dict(l='r', r='l')[side]
     mean, std = {k: 0. for k in ANGLES}, {k: float(_REST_SPREAD.get(k, _REST_SPREAD.get(k[2:], 4.))) for k in ANGLES}
     std['root_yaw'] = 0.
@@ -108,7 +112,11 @@ def plant(
 
 # %% ../nbs/10a_motion.ipynb #afd92c6a
 _STANDS = dict(stand='lr', squat='lr', lunge='lr', sit='lr', bend='lr', wide='lr', kick='b', side_kick='b', balance='b')
-def pose(rng, legs:str, arms:str, side:str):
+def pose(
+    rng, # numpy Generator
+    legs:str, # key of `LEGS`
+    arms:str, # key of `ARMS`
+    side:str): # as for `key_pose`
     "One `key_pose` with its standing feet on the floor, (33,)."
     x = key_pose(rng, legs, arms, side)[None]
     if legs == 'lie_back':  # feet do not go through the floor

@@ -203,8 +203,9 @@ def predict_video(
     return Prediction(poses, video, time.perf_counter() - began)
 
 # %% ../nbs/13_predict.ipynb #1399bddb
-def square(box):
-    "The smallest square around a box (left, top, right, bottom)."
+def square(
+    box): # left, top, right, bottom, px
+    "The smallest square around a box, (4,). VideoError for an empty box."
     if not (box[2] > box[0] and box[3] > box[1]): raise VideoError(f'box {tuple(map(float, box))} is empty: give left, top, right, bottom in pixels')
     c, half = (box[:2] + box[2:]) / 2, max(box[2:] - box[:2]) / 2
     return np.concatenate([c - half, c + half])

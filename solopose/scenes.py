@@ -144,7 +144,9 @@ def _view(rng, keypoints, scene):
     return Rs, -np.einsum('tij,tj->ti', Rs, eye), np.array([[f, 0, scene.size / 2 - f * mid[0]], [0, f, scene.size / 2 - f * mid[1]], [0, 0, 1.]])
 
 # %% ../nbs/10e_scenes.ipynb #434896ad
-def random_light(rng, scene):
+def random_light(
+    rng, # numpy Generator
+    scene): # a `SceneRange`
     "Suns (3, 3) unit vectors towards them, their colours (3, 3) (black: off), sky (3,), ground (3,), spread (rad) and whether people shade themselves."
     d = rng.normal(size=(3, 3)); d[:, 2] = abs(d[:, 2]) + .25; d /= np.linalg.norm(d, axis=1, keepdims=True)
     warm = np.stack([np.ones(3), rng.uniform(.82, 1, 3), rng.uniform(.6, 1.08, 3)], 1)
@@ -356,8 +358,10 @@ def surroundings(
     return t, soft, hard, shots.eye[:, None, None] + d * t.clamp(max=200)[..., None], (m == 0) & ~far
 
 # %% ../nbs/10e_scenes.ipynb #28d2bc18
-def light_of(lights, device='cpu'):
-    "Tensors (F, ...) of the lights of each picture, from dicts of `random_light`."
+def light_of(
+    lights, # of `random_light`, one a picture
+    device='cpu'): # of the tensors
+    "The lights of all pictures as tensors (F, ...)."
     return {k: torch.as_tensor(np.stack([np.asarray(l[k]) for l in lights])).float().to(device) for k in lights[0]}
 
 # %% ../nbs/10e_scenes.ipynb #cb388c48
@@ -410,8 +414,12 @@ def _skin_light(crowd, wardrobe, wears, shots, hits, light, bank):
     return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')), shade[:, None])
 
 # %% ../nbs/10e_scenes.ipynb #1a720505
-def flow(crowd, shots, hits, previous):
-    "Motion of the people's pixels since the frame before, (F, h, w, 2) px; `previous` (bodies,): the same body one frame earlier."
+def flow(
+    crowd, # the bodies
+    shots, # cameras of the F pictures
+    hits, # what each pixel shows
+    previous): # (bodies,): the same body one frame earlier
+    "Motion of the people's pixels since the frame before, (F, h, w, 2) px."
     i, frame, body, corners, weights = crowd.seen(shots, hits)
     out = torch.zeros(hits.who.numel(), 2, device=hits.t.device); F = len(shots)
     def px(p, f): q = (shots.K[f] @ ((shots.R[f] @ p[..., None]) + shots.t[f][..., None]))[..., 0]; return q[:, :2] / q[:, 2:].clamp(min=.05)

@@ -65,7 +65,10 @@ def motions_of(
 
 # %% ../nbs/10f_synth.ipynb #b25f8d06
 @patch
-def motion(self:People, rng, n, fps):
+def motion(self:People,
+    rng, # numpy Generator
+    n, # frames
+    fps): # frames/s
     "A motion of n frames of the right kind."
     while True:
         m = draw_motion(rng, n, fps, self.motions, self.scene.captured)
@@ -198,7 +201,9 @@ def clip(self:People,
     return dict(frames=frames, surface=surface, joints=as32(cam * 1000), uv=as32(uv[..., :2] / uv[..., 2:]), hidden=gap, visible=visible, K=as32(K), name=me['name'], person=me['person'])
 
 # %% ../nbs/10f_synth.ipynb #3b51275a
-def on_body(people, seeds):
+def on_body(
+    people, # a `People`
+    seeds): # of its clips
     "Share of seen keypoints that fall on the drawn person, and their number, over clips."
     hits = []
     for s in seeds:

@@ -219,11 +219,19 @@ def my_rows(
 # %% ../nbs/12_train.ipynb #61e4750a
 class PoolSource:
     "Rows from a pool of drawn clips."
-    def __init__(self, recipe, config): self.recipe, self.pools = recipe, {k: Pool(recipe.pool, k) for k in ('single', 'easy', 'clip')}
+    def __init__(self,
+                 recipe, # of the run
+                 config): # a `SoloPoseConfig`
+        self.recipe, self.pools = recipe, {k: Pool(recipe.pool, k) for k in ('single', 'easy', 'clip')}
 
 # %% ../nbs/12_train.ipynb #bbbf5de0
 @patch
-def rows(self:PoolSource, rng, i, clips, part):
+def rows(self:PoolSource,
+    rng, # numpy Generator of the step
+    i, # number of the step
+    clips, # clips, not single frames
+    part): # (number of this process, how many there are)
+    "This process's rows of a batch, and how many rows all of it has."
     r = self.recipe; easy = rng.random() < r.easy_share * (1 - i / (r.easy_end * r.steps))
     kind = 'clip' if clips else 'easy' if easy else 'single'
     pool = self.pools[kind if self.pools[kind] else 'single']
@@ -234,21 +242,31 @@ def rows(self:PoolSource, rng, i, clips, part):
 # %% ../nbs/12_train.ipynb #77672351
 class SynthSource:
     "Rows that are drawn on the spot, each of them once."
-    def __init__(self, recipe, config):
+    def __init__(self,
+                 recipe, # of the run
+                 config): # a `SoloPoseConfig`
         from solopose.synth import SynthStream
         self.batch, self.T = recipe.batch, recipe.frames or config.frames; on = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
         self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None, device=on) for t in (1, self.T)}
 
 # %% ../nbs/12_train.ipynb #0fe06dd9
 @patch
-def rows(self:SynthSource, rng, i, clips, part):
+def rows(self:SynthSource,
+    rng, # not used: the number of the step decides
+    i, # number of the step
+    clips, # clips, not single frames
+    part): # (number of this process, how many there are)
+    "This process's rows of a batch, and how many rows all of it has."
     T = self.T if clips else 1; n = max(1, self.batch // T); mine = range(n)[my_rows(n, part)]
     return torch.utils.data.default_collate([self.streams[T][i * self.batch + j] for j in mine]), n
 
 # %% ../nbs/12_train.ipynb #05eaaa2c
 class StoreSource:
     "Rows of a store of recorded clips (`datasets.clips.ClipDataset`), or of any data set of samples."
-    def __init__(self, recipe, config, store):
+    def __init__(self,
+                 recipe, # of the run
+                 config, # a `SoloPoseConfig`
+                 store): # path of a store, or a data set
         self.batch, self.seed, self.data = recipe.batch, recipe.seed, store
         self.T, self.order = recipe.frames or config.frames, {}
         if isinstance(store, (str, Path)):
@@ -257,15 +275,21 @@ class StoreSource:
 
 # %% ../nbs/12_train.ipynb #80c38b30
 @patch
-def at(self:StoreSource, k):
-    "Sample number `k` of the endless shuffled sequence."
+def at(self:StoreSource,
+    k): # number of the sample
+    "A sample of the endless shuffled sequence."
     turn, i = divmod(k, len(self.data))
     if turn not in self.order: self.order = {turn: np.random.default_rng((self.seed, turn)).permutation(len(self.data))}
     return self.data[int(self.order[turn][i])]
 
 # %% ../nbs/12_train.ipynb #17dcd82a
 @patch
-def rows(self:StoreSource, rng, i, clips, part):
+def rows(self:StoreSource,
+    rng, # not used: the number of the step decides
+    i, # number of the step
+    clips, # not used: a store has clips alone
+    part): # (number of this process, how many there are)
+    "This process's rows of a batch, and how many rows all of it has."
     n = max(1, self.batch // self.T); mine = range(n)[my_rows(n, part)]
     return torch.utils.data.default_collate([self.at(i * n + j) for j in mine]), n
 
@@ -446,7 +470,8 @@ def on_train_batch_end(self:Curves, trainer, task, out, *_):
 # %% ../nbs/12_train.ipynb #63663015
 @patch
 @torch.no_grad()
-def measure(self:Curves, task):
+def measure(self:Curves,
+    task): # a `PoseTask`
     "MPJPE (mm) of the averaged weights on the held-out batches."
     net, wrong = task.ema.module.eval(), []
     for b in self.val:

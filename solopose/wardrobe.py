@@ -16,20 +16,23 @@ from .textures import texture_bank
 
 # %% ../nbs/10d_wardrobe.ipynb #a31d002c
 _SKIN = np.array([[.94, .79, .70], [.87, .67, .54], [.72, .51, .38], [.52, .34, .24], [.34, .21, .15], [.20, .12, .09]])
-def skin_tone(rng):
+def skin_tone(
+    rng): # numpy Generator
     "A skin colour (3,) anywhere on the human range."
     x = rng.uniform(0, len(_SKIN) - 1); i = min(int(x), len(_SKIN) - 2)
     return np.clip((_SKIN[i] * (1 - x + i) + _SKIN[i + 1] * (x - i)) * rng.uniform(.9, 1.08) * rng.uniform(.95, 1.05, 3), 0, 1)
 
 # %% ../nbs/10d_wardrobe.ipynb #2f6f3544
-def hair_tone(rng):
+def hair_tone(
+    rng): # numpy Generator
     "A hair colour (3,): black to blond, red, grey or white, at times dyed."
     if rng.random() < .06: return rng.random(3)
     base = np.array([[.03, .025, .02], [.09, .05, .03], [.2, .11, .06], [.42, .28, .14], [.65, .5, .3], [.35, .12, .05], [.4, .4, .4], [.75, .74, .72]])
     return base[rng.choice(8, p=[.26, .22, .16, .1, .07, .05, .08, .06])] * rng.uniform(.8, 1.3)
 
 # %% ../nbs/10d_wardrobe.ipynb #7e01e3d5
-def cloth_tone(rng):
+def cloth_tone(
+    rng): # numpy Generator
     "A random colour (3,), more often dull than vivid, often black, white or denim, as in the world."
     x = rng.random()
     if x < .14: return np.full(3, rng.uniform(.02, .08))
@@ -39,7 +42,8 @@ def cloth_tone(rng):
     return c * s + c.mean() * (1 - s)
 
 # %% ../nbs/10d_wardrobe.ipynb #266e7fa1
-def limb_coordinate(pack:BodyPack):
+def limb_coordinate(
+    pack:BodyPack): # V vertices
     "For each vertex the way along its arm (0..2) and leg (0..2), NaN elsewhere, from the mean body: two (V,) tensors."
     v, h, names = pack.vertices.float().mean(0), torch.as_tensor(pack.heads).mean(0), list(CONTROLS)
     def along(chain):
