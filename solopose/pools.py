@@ -170,7 +170,7 @@ def augment_draws(
     "Random numbers for `augment`, one row a clip: dict of (n, ...)."
     r = lambda *s: torch.rand(*s, generator=generator); g = lambda *s: torch.randn(*s, generator=generator)
     return dict(flip=r(n) < .5, turn=torch.deg2rad(g(n) * turn), zoom=zoom[0] * (zoom[1] / zoom[0]) ** r(n), shift=g(n, 2) * shift,
-                gain=1 + .1 * g(n, 3), offset=.05 * g(n, 3), gamma=torch.exp(.15 * g(n)))
+                gain=torch.exp(.2 * g(n, 1)) * (1 + .1 * g(n, 3)), offset=.08 * g(n, 1) + .04 * g(n, 3), gamma=torch.exp(.35 * g(n)))
 
 # %% ../nbs/11a_pools.ipynb #49b6a59e
 MIRRORED = torch.tensor([0, *(1 + list(CONTROLS).index(dict(l_='r_', r_='l_').get(c[:2], c[:2]) + c[2:]) for c in CONTROLS)]) # label of a surface -> label of its mirror image
