@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['shipped', 'demo_truth', 'read_poses', 'boxes_around', 'squares_over', 'person_in', 'best_path', 'find_person',
-           'Prediction', 'predict_video', 'square', 'compare', 'constant_of', 'poses_to_json', 'write_results',
-           'solopose_demo']
+           'exposed', 'exchanged', 'Prediction', 'predict_video', 'square', 'compare', 'constant_of', 'poses_to_json',
+           'write_results', 'solopose_demo']
 
 # %% ../nbs/13_predict.ipynb #ddefafdb
 import json
@@ -154,6 +154,36 @@ def find_person(
     at = squares[best_path(np.stack(scores), squares)]; i = [k for k, _ in keys]
     return np.stack([np.interp(np.arange(i[-1] + 1), i, at[:, c]) for c in range(4)], -1)
 
+# %% ../nbs/13_predict.ipynb #64407e35
+def _light(crop):
+    "How bright the middle is over the sides, and the darkest and brightest levels of the middle."
+    x, S = crop.mean(-1), len(crop); at = lambda v, rows, columns: v[slice(*(int(S * r) for r in rows)), slice(*(int(S * c) for c in columns))]
+    sides = np.concatenate([at(x, (0, .75), c).ravel() for c in ((0, .19), (.81, 1))])
+    return [at(x, (.25, .75), (.375, .625)).mean() / (sides.mean() + 1), *np.percentile(at(x, (.19, .81), (.31, .69)), (2, 98))]
+
+# %% ../nbs/13_predict.ipynb #47655e59
+def exposed(
+    crops, # (T, S, S, 3) uint8
+    dark:float=.8, # a middle darker than this share of the sides is against the light
+    calm:float=8.): # standard deviation of the smoothing over time, frames
+    "The crops, those against the light exposed for the person in the middle."
+    ratio, low, high = calmed([_light(c) for c in crops], 1, calm).T
+    stretch = lambda c, a, b: ((c - a) * (255 / (b - a + 8))).clip(0, 255).astype(np.uint8)
+    return np.stack([stretch(c, a, b) if r < dark else c for c, r, a, b in zip(crops, ratio, low, high)])
+
+# %% ../nbs/13_predict.ipynb #045a57c9
+def exchanged(
+    joints, # (T, 15, 3), mm
+    price:float=.05): # of a frame with exchanged sides
+    "In which frames (T,) left and right have to be exchanged so that the line from right to left never jumps."
+    x = np.asarray(joints); across = sum(x[:, SKELETON.index(f'l_{j}')] - x[:, SKELETON.index(f'r_{j}')] for j in ('hip', 'shoulder'))
+    across = across / np.linalg.norm(across, axis=-1, keepdims=True).clip(1e-6)
+    total, back = np.array([0., price]), []
+    for c in (across[1:] * across[:-1]).sum(-1): way = total + [[1 - c, 1 + c], [1 + c, 1 - c]]; back.append(way.argmin(1)); total = way.min(1) + [0., price]
+    path = [int(total.argmin())]
+    for b in back[::-1]: path.append(int(b[path[-1]]))
+    return np.array(path[::-1], bool)
+
 # %% ../nbs/13_predict.ipynb #dfc70d26
 @dataclass
 class Prediction:
@@ -194,10 +224,12 @@ def predict_video(
     with tqdm(total=passes * len(crops), desc='poses', unit='frame', disable=not progress, file=sys.stderr) as bar:
         for k in range(passes):
             if k: crops, times = _crops(video, boxes, S)
-            joints, confidence, xy, sure = read_poses(model, crops, tick=bar.update)
+            joints, confidence, xy, sure = read_poses(model, exposed(crops), tick=bar.update)
             b = np.atleast_2d(boxes); b = b[np.minimum(np.arange(len(crops)), len(b) - 1)]; px = b[:, None, :2] + xy.numpy() * (b[:, None, 2:] - b[:, None, :2])
             used = b
             if k < passes - 1: boxes = boxes_around(px, sure)
+    order = np.where(exchanged(joints)[:, None], SKELETON.mirror, range(len(SKELETON)))
+    joints, confidence, px = (np.asarray(x)[np.arange(len(x))[:, None], order] for x in (joints, confidence, px))
     joints, px = (calmed(x, video.fps or video.rate, smooth) for x in (joints, px))
     poses = _dataset(model, video, times, joints, confidence, px / scale, used / scale)
     return Prediction(poses, video, time.perf_counter() - began)
