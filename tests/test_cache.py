@@ -30,10 +30,10 @@ def test_kill_and_resume(tmp_path, encoder):
     assert 3 <= done < 16
     with pytest.raises(ValueError, match='was interrupted'): TokenCache(tmp_path / 'killed')
     asked = []
-    (tmp_path / 'killed' / '000000060.safetensors.1.tmp').write_bytes(b'half a')   # as a kill leaves it
+    (tmp_path / 'killed' / '.000000060.safetensors.1.part').write_bytes(b'half a')   # as a kill leaves it
     hook = encoder.register_forward_hook(lambda m, i, o: asked.append(len(i[0])))
     resumed = cache_tokens(encoder, video, tmp_path / 'killed', chunk=4, batch=4); hook.remove()
     assert sum(asked) == 64 - 4 * done
     whole = cache_tokens(encoder, video, tmp_path / 'whole', chunk=4, batch=4)
     assert torch.equal(resumed[:], whole[:])
-    assert not list((tmp_path / 'killed').glob('*.tmp'))
+    assert not list((tmp_path / 'killed').glob('.*.part'))
