@@ -125,7 +125,7 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
             assert ran.returncode == 0, ran.stderr[-3000:]
         one, two = curves(tmp_path / 'one'), curves(tmp_path / strategy)
         assert one['step'].tolist() == two['step'].tolist() == list(range(1, 13))
-        assert np.abs(one['loss'] - two['loss']).max() < 1e-5, strategy
+        assert np.abs(one['loss'] / two['loss'] - 1).max() < 2e-6, strategy  # relative: the loss is 17, whose last place in float32 is 2e-6
 
 
 def test_slurm_signal_requeues_and_a_truncated_checkpoint_is_passed_over(pool, tmp_path):
