@@ -128,6 +128,16 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
         assert np.abs(one['loss'] / two['loss'] - 1).max() < 2e-6, strategy  # relative: the loss is 17, whose last place in float32 is 2e-6
 
 
+def test_each_process_may_keep_its_own_batch_norms(pool, tmp_path):
+    import numpy as np
+    from solopose.train import curves
+    for name, more in (('one', ()), ('own', ('--devices', 2, '--set', f'{SET} sync_norm=False'))):
+        ran = small(pool, tmp_path / name, '--steps', 3, *more)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+    one, own = (curves(tmp_path / k)['loss'] for k in ('one', 'own'))
+    assert len(own) == 3 and np.isfinite(own).all() and 1e-4 < np.abs(own / one - 1).max() < .1  # other statistics, the same kind of run
+
+
 def test_slurm_signal_requeues_and_a_truncated_checkpoint_is_passed_over(pool, tmp_path):
     tools = tmp_path / 'bin'; tools.mkdir()
     (tools / 'scontrol').write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n'); (tools / 'scontrol').chmod(0o755)
