@@ -116,7 +116,7 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
     import numpy as np
     from solopose.train import curves
     # A gentle rate: at 1e-3 Adam's first steps are so large on this network that differences in the seventh digit grow to the fourth within ten steps.
-    same = ('--steps', 12, '--lr', 1e-4)
+    same = ('--steps', 12, '--lr', 5e-5)
     ran = small(pool, tmp_path / 'one', *same)
     assert ran.returncode == 0, ran.stderr[-3000:]
     for strategy, sessions in (('ddp', 1), ('fsdp', 2)):  # fsdp: cut off by the clock after ten steps (two processes agree every tenth), then continued
@@ -125,7 +125,7 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
             assert ran.returncode == 0, ran.stderr[-3000:]
         one, two = curves(tmp_path / 'one'), curves(tmp_path / strategy)
         assert one['step'].tolist() == two['step'].tolist() == list(range(1, 13))
-        assert np.abs(one['loss'] / two['loss'] - 1).max() < 2e-6, strategy  # relative: the loss is 17, whose last place in float32 is 2e-6
+        assert np.abs(one['loss'] - two['loss']).max() < 1e-5, strategy
 
 
 def test_each_process_may_keep_its_own_batch_norms(pool, tmp_path):
