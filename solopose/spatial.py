@@ -362,7 +362,7 @@ def cache_tokens(
     if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
     elif any(path.iterdir()): raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
     else:
-        with whole_file(path / 'about.json', sync=True) as part: part.write_text(json.dumps(want))
+        with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps(want))
     stream, first = iter(frames), 0
     with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame', disable=not progress, file=sys.stderr) as bar:
         try:
@@ -371,10 +371,10 @@ def cache_tokens(
                 x, mark = _frames_batch(part); file = path / f'{first:09d}.safetensors'; have = _chunk_mark(file)
                 if have not in (None, mark): raise ValueError(f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made of; choose another folder or delete this one')
                 if not have:
-                    with whole_file(file, sync=True) as part: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, part, metadata={'frames': mark})
+                    with whole_file(file, sync=True) as draft: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, draft, metadata={'frames': mark})
                 first += len(x); bar.update(len(x))
         finally: encoder.train(was)
     if not first: raise ValueError(f'{path}: there are no frames to encode')
-    with whole_file(path / 'about.json', sync=True) as part: part.write_text(json.dumps({**want, 'frames': first}))
+    with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps({**want, 'frames': first}))
     for left in path.glob('.*.part'): left.unlink()   # of a process that was killed while it wrote
     return TokenCache(path)

@@ -315,7 +315,7 @@ def write_clip(
     from solopose.skeleton import pose_dataset
     from solopose.video import write_video
     path = Path(path)
-    joints = clip['joints'] - clip['joints'][:, [SKELETON.joints.index('pelvis')]]
+    joints = clip['joints'] - clip['joints'][:, [PELVIS]]
     ds = pose_dataset(joints.cpu().numpy(), fps, frame='camera', source='solopose.synth', motion=clip['name'], **about)
     dims = ('time', 'image_space', 'keypoints', 'individuals')
     ds['image_position'] = (dims, clip['uv'].cpu().numpy().transpose(0, 2, 1)[..., None], dict(unit='px'))
