@@ -68,10 +68,10 @@ def code_text(cell):
 
 def repo_links(text, cfg):
     "Links as GitHub needs them: pictures and notebooks of nbs/ from the root, pages of the site as their notebooks."
-    pages = {page_name(p): p.name for p in Path(cfg.nbs_path).glob('*.ipynb')}
+    pages = {page_path(p, cfg.nbs_path): p.relative_to(cfg.nbs_path).as_posix() for p in notebooks(Path(cfg.nbs_path))}
     def of_site(m): return f"nbs/{pages[m[1]]}" if m[1] in pages else m[0]
-    text = re.sub(re.escape(site_url(cfg)) + r'/([\w-]+)\.html(#[\w.-]*)?', of_site, text)
-    text = re.sub(r'(\]\()(?:\./)?((?:images/)?[\w.-]+\.(?:ipynb|png|gif|jpg|svg|mp4)(?:#[\w.-]*)?\))', r'\1nbs/\2', text)
+    text = re.sub(re.escape(site_url(cfg)) + r'/([\w/-]+)\.html(#[\w.-]*)?', of_site, text)
+    text = re.sub(r'(\]\()(?:\./)?((?:[a-z]+/)?[\w.-]+\.(?:ipynb|png|gif|jpg|svg|mp4)(?:#[\w.-]*)?\))', r'\1nbs/\2', text)
     text = re.sub(r'(src=")(?:\./)?(images/)', r'\1nbs/\2', text)
     return re.sub(r'(\]\()\.\./', r'\1', text)
 
@@ -102,30 +102,47 @@ def page_name(path):
     return re.sub(r'^\d+[a-zA-Z]?_', '', Path(path).stem)
 
 
-def local_links(text, cfg):
-    "Links to the published site, and to notebooks, become links between the pages of this build."
-    text = text.replace(site_url(cfg) + '/', '').replace('](../', f']({cfg.git_url}/blob/{cfg.branch}/')
-    return re.sub(r'(?<=[("/\s])(?:\./)?(\d+[a-zA-Z]?_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: page_name(m[1]) + '.html', text)
+def notebooks(folder):
+    "The notebooks of a tree, without those that start with `_` or `.`."
+    return sorted(p for p in folder.rglob('*.ipynb') if not any(x.startswith(('_', '.')) for x in p.relative_to(folder).parts))
+
+
+def page_path(path, root):
+    "`nbs/synth/20_bodies.ipynb` -> `synth/bodies`."
+    return Path(path).relative_to(root).with_name(page_name(path)).as_posix()
+
+
+def local_links(text, cfg, depth=0):
+    "Links to the published site, and to notebooks, become links between the pages of this build; `depth` folders down."
+    up = '../' * depth
+    text = text.replace(site_url(cfg) + '/', up)
+    text = re.sub(r'\]\(\.\./' + re.escape(up) + r'(?!\.)', f']({cfg.git_url}/blob/{cfg.branch}/', text)
+    return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z]?_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
+
+
+def stage_notebook(p, target, cfg, depth):
+    "Write one processed notebook under the name of its page."
+    nb = json.loads(p.read_text(encoding='utf-8'))
+    for c in nb['cells']:
+        # nbdev's links are in Markdown; a stored picture is left alone
+        if c['cell_type'] == 'markdown': c['source'] = local_links(joined(c['source']), cfg, depth)
+        for o in c.get('outputs', []):
+            for k, v in o.get('data', {}).items():
+                if k in ('text/markdown', 'text/html'): o['data'][k] = local_links(joined(v), cfg, depth)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(nb), encoding='utf-8')
 
 
 def stage(proc, work, cfg):
     "Copy nbdev's processed notebooks to `work`, under the names of their pages."
-    names = {p.name: page_name(p) + '.ipynb' for p in proc.glob('*.ipynb')}
     for p in sorted(proc.iterdir()):
-        if p.name.startswith(('_docs', '.')): continue
-        if p.is_dir(): shutil.copytree(p, work / p.name)
-        elif p.suffix != '.ipynb': shutil.copy2(p, work / p.name)
-        else:
-            nb = json.loads(p.read_text(encoding='utf-8'))
-            for c in nb['cells']:
-                # nbdev's links are in Markdown; a stored picture is left alone
-                if c['cell_type'] == 'markdown': c['source'] = local_links(joined(c['source']), cfg)
-                for o in c.get('outputs', []):
-                    for k, v in o.get('data', {}).items():
-                        if k in ('text/markdown', 'text/html'): o['data'][k] = local_links(joined(v), cfg)
-            (work / names[p.name]).write_text(json.dumps(nb), encoding='utf-8')
+        if p.name.startswith(('_docs', '.')) or p.suffix == '.ipynb': continue
+        if p.is_file(): shutil.copy2(p, work / p.name)
+        elif not any(p.rglob('*.ipynb')): shutil.copytree(p, work / p.name)
+    names = {p.relative_to(proc).as_posix(): page_path(p, proc) + '.ipynb' for p in notebooks(proc)}
+    for old, new in names.items(): stage_notebook(proc / old, work / new, cfg, old.count('/'))
     quarto = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
-    for old, new in names.items(): quarto = re.sub(rf'(?<![\w]){re.escape(old)}', new, quarto)
+    for old, new in names.items(): quarto = re.sub(rf'(?<=- ){re.escape(old)}', new, quarto)
     (work / '_quarto.yml').write_text(quarto, encoding='utf-8')
     return names
 
@@ -158,7 +175,7 @@ def website(cfg):
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(work / '_docs', docs)
     shutil.rmtree(proc, ignore_errors=True)
-    return len(list(docs.glob('*.html'))), broken_links(docs)
+    return len(list(docs.rglob('*.html'))), broken_links(docs)
 
 
 def main():

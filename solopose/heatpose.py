@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from .skeleton import SKELETON, Skeleton
-from .fast import PIECE, loss_numba, numba
+from .losses.fast import PIECE, loss_numba, numba
 
 # %% ../nbs/04_heatpose.ipynb #1e49d84f
 def neighbour_table(
@@ -312,7 +312,7 @@ def loss_engine(
     single, kind = logits.dtype != torch.float64, logits.device.type
     if name == 'numba' and not (numba and single and kind == 'cpu'): raise ValueError(f"engine='numba' needs the package numba (pip install solopose[fast]) and logits of at most 32 bits on the CPU, these are {logits.dtype} on {kind}")
     if name == 'triton' or name is None and kind == 'cuda' and single:
-        from solopose.fast_cuda import loss_triton, triton
+        from solopose.losses.fast_cuda import loss_triton, triton
         if triton: return loss_triton
         if name: raise ValueError("engine='triton' needs the package triton")
     return loss_numba if name == 'numba' or name is None and numba and single and kind == 'cpu' else loss_torch

@@ -416,7 +416,7 @@ def list_pretrained(
     name='solopose-tiny', # a model's name
 ):
     "Tags of the weights on this machine that `create_model(name, pretrained=tag)` takes."
-    found = (p.name[len(name):-len('.safetensors')] for p in (Path(str(resources.files('solopose'))) / 'data').glob(f'{name}*.safetensors'))
+    found = (p.name[len(name):-len('.safetensors')] for p in (Path(str(resources.files('solopose'))) / 'assets').glob(f'{name}*.safetensors'))
     return sorted(t[1:] or 'shipped' for t in found if t == '' or t[0] == '.')
 
 # %% ../nbs/07_model.ipynb #0949a99b
@@ -427,7 +427,7 @@ def shipped_weights(
     "Path of weights that come with the package. ValueError that says which tags there are."
     tags = list_pretrained(name)
     if tag not in tags: raise ValueError(f'no weights for {name!r} come with this version under the tag {tag!r} (tags: {", ".join(tags) or "none"}); train some, or pass pretrained=<path of a .safetensors file>')
-    return Path(str(resources.files('solopose'))) / 'data' / (f'{name}.safetensors' if tag == 'shipped' else f'{name}.{tag}.safetensors')
+    return Path(str(resources.files('solopose'))) / 'assets' / (f'{name}.safetensors' if tag == 'shipped' else f'{name}.{tag}.safetensors')
 
 # %% ../nbs/07_model.ipynb #11a941a4
 def find_weights(

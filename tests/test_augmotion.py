@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
-from solopose.datasets.augmotion import Collection, at_rate, build, check_manifest, open_augmotion, read_report, read_source, solopose_augmotion, take_poses, view_poses, views_apart, write_trees
-from solopose.datasets.takes import Take, View, moving_person
+from solopose.data.augmotion import Collection, at_rate, build, check_manifest, open_augmotion, read_report, read_source, solopose_augmotion, take_poses, view_poses, views_apart, write_trees
+from solopose.data.takes import Take, View, moving_person
 from solopose.skeleton import SKELETON
 
 SMALL = Collection(shard=512)
@@ -130,7 +130,7 @@ def test_command_killed_with_its_workers(trees, tmp_path):
 def test_spoilt_trees(trees, tmp_path):
     import pickle
     from scipy.io import loadmat, savemat
-    from solopose.datasets.h36m import read_cdf, write_cdf
+    from solopose.data.h36m import read_cdf, write_cdf
     from solopose.skeleton import MADS_19
     bad = {name: Path(shutil.copytree(root, tmp_path / name)) for name, root in trees.items()}
     left, right = (MADS_19.index(*(f'{s}_{j}' for j in ('shoulder', 'elbow', 'wrist'))) for s in 'lr')

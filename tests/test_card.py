@@ -68,8 +68,8 @@ def test_mixing_is_refused(card):
 @pytest.mark.parametrize('how', [dict(single=True), ALL], ids=['single frames', 'clips with everything on'])
 def test_clips_are_drawn_on_the_card(card, how):
     "The same clips as on the processor; what leaves the card on the way is small: no picture does."
-    from solopose.scenes import SceneRange
-    from solopose.synth import People
+    from solopose.synth.scenes import SceneRange
+    from solopose.synth.people import People
     scene = SceneRange(size=64, frames=4, **how)
     here, there = (People(scene=scene, device=d, how='splat') for d in ('cpu', DEVICE))
     want = here.clip(3); LEFT.clear(); got = there.clip(3)
@@ -88,10 +88,10 @@ def to_card(net):
 def test_a_training_step_on_the_card(card):
     "Augmentation, loss and gradients, with drawn clips that never were anywhere else."
     from solopose.model import create_model
-    from solopose.pools import augment, augment_draws
-    from solopose.scenes import SceneRange
-    from solopose.synth import People, sample_of
-    from solopose.train import SurfaceHead, pose_loss
+    from solopose.training.pools import augment, augment_draws
+    from solopose.synth.scenes import SceneRange
+    from solopose.synth.people import People, sample_of
+    from solopose.training.train import SurfaceHead, pose_loss
     people = People(scene=SceneRange(size=64, frames=4), device=DEVICE, how='splat')
     batch = torch.utils.data.default_collate([sample_of(people.clip(i)) for i in range(2)])
     net = create_model('solopose-tiny', image_size=64, width=48, depth=1, heads=2, window=(4, 4, 4), volume=(8, 8, 8), sigma=220.)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from solopose.bodies import ANGLES, BodyPack
-from solopose.mocap import MotionPack, build_motion_pack, read_bvh, write_bvh
-from solopose.motion import Motion, draw_motion
+from solopose.synth.bodies import ANGLES, BodyPack
+from solopose.synth.mocap import MotionPack, build_motion_pack, read_bvh, write_bvh
+from solopose.synth.motion import Motion, draw_motion
 
 
 def command(name, *args, **kw):
@@ -48,7 +48,7 @@ def test_bodies_command_bad_number(tmp_path):
 def test_motions_killed_and_resumed(tmp_path):
     source, out = archive(tmp_path / 'archive', 4, 90), tmp_path / 'm.safetensors'
     parts = Path(f'{out}.parts')
-    code = 'import sys; from solopose.mocap import build_motion_pack; build_motion_pack(*sys.argv[1:], fps=60)'
+    code = 'import sys; from solopose.synth.mocap import build_motion_pack; build_motion_pack(*sys.argv[1:], fps=60)'
     p = subprocess.Popen([sys.executable, '-c', code, str(source), str(out)], stderr=subprocess.DEVNULL)
     end = time.time() + 120
     while time.time() < end and not list(parts.glob('*.safetensors')): time.sleep(.05)

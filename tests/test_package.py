@@ -21,7 +21,7 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_model_and_clip(wheel):
     "Weights, demo clip and its truth travel with the package."
     names = wheel.namelist()
-    data = [n for n in names if n.startswith('solopose/data/')]
+    data = [n for n in names if n.startswith('solopose/assets/')]
     assert any(n.endswith('.safetensors') for n in data), data
     assert any(n.endswith('.mp4') for n in data), data
     assert any(re.search(r'truth.*\.(npz|nc|json)$', n) or n.endswith(('.npz', '.nc')) for n in data), data
@@ -52,7 +52,7 @@ def fresh(code):
     return json.loads(got.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('module', ['solopose', 'solopose.predict'])
+@pytest.mark.parametrize('module', ['solopose', 'solopose.predict.run'])
 def test_import_pulls_nothing_heavy(module):
     "Rendering, plotting and training libraries load only when used."
     loaded = fresh(f'import {module}, sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))')

@@ -96,16 +96,16 @@ def test_ready_for_the_website(path):
 
 def test_sidebar_lists_every_notebook():
     "The website's sidebar and the folder have the same notebooks."
-    listed = re.findall(r'^\s*- ([\w.-]+\.ipynb)\s*$', (ROOT / '_quarto.yml').read_text(encoding='utf-8'), re.M)
-    assert sorted(listed) == sorted(p.name for p in NOTEBOOKS)
+    listed = re.findall(r'^\s*- ([\w./-]+\.ipynb)\s*$', (ROOT / '_quarto.yml').read_text(encoding='utf-8'), re.M)
+    assert sorted(listed) == sorted(p.relative_to(ROOT / 'nbs').as_posix() for p in NOTEBOOKS)
     assert (ROOT / 'nbs' / '_quarto.yml').read_text(encoding='utf-8') == 'metadata-files: [../_quarto.yml]\n'
 
 
 def test_map_in_index_lists_every_notebook():
     "The README's table leads to every notebook, once, in the order of the sidebar."
     text = '\n'.join(s for _, s, _ in cells(ROOT / 'nbs' / 'index.ipynb', 'markdown'))
-    linked = re.findall(r'^\| \[[\w]+\]\(([\w.]+\.ipynb)\)', text, re.M)
-    sidebar = re.findall(r'^\s*- ([\w.-]+\.ipynb)\s*$', (ROOT / '_quarto.yml').read_text(encoding='utf-8'), re.M)
+    linked = re.findall(r'^\| \[[\w]+\]\(([\w./]+\.ipynb)\)', text, re.M)
+    sidebar = re.findall(r'^\s*- ([\w./-]+\.ipynb)\s*$', (ROOT / '_quarto.yml').read_text(encoding='utf-8'), re.M)
     assert linked == [n for n in sidebar if n != 'index.ipynb']
 
 

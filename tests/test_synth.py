@@ -15,7 +15,7 @@ pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
 def command(*args):
     "The command in a process of its own, started."
     script = Path(tempfile.gettempdir()) / f'solopose_synth_{os.getpid()}.py'  # fastcore reads the arguments of a script, not of `python -c`
-    script.write_text('from solopose.synth import solopose_synth\nsolopose_synth()\n')
+    script.write_text('from solopose.synth.people import solopose_synth\nsolopose_synth()\n')
     return subprocess.Popen([sys.executable, str(script), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 
@@ -69,7 +69,7 @@ def test_bad_arguments(args, words, tmp_path, monkeypatch):
 
 def test_the_same_items_from_any_number_of_workers():
     from itertools import islice
-    from solopose.synth import SynthStream
+    from solopose.synth.people import SynthStream
     stream = SynthStream(frames=2, size=64, seed=1)
     alone = list(islice(stream, 4))
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context='spawn')
@@ -78,12 +78,12 @@ def test_the_same_items_from_any_number_of_workers():
 
 
 def test_four_layouts(tmp_path):
-    pytest.importorskip('solopose.datasets.takes', reason='the readers of the four data sets')
+    pytest.importorskip('solopose.data.takes', reason='the readers of the four data sets')
     code, out, err = ended(command('--native', 'h36m,mads,aist,mpi', '--takes', 1, '--seconds', .2, '--out', tmp_path, '--size', 128))
     assert code == 0, err
     from importlib import import_module
     for name in ('h36m', 'mads', 'aist', 'mpi'):
-        takes = list(getattr(import_module(f'solopose.datasets.{name}'), f'read_{name}')(tmp_path / name))
+        takes = list(getattr(import_module(f'solopose.data.{name}'), f'read_{name}')(tmp_path / name))
         assert len(takes) == 1 and np.isfinite(takes[0].in_camera(takes[0].views[0].name)).all()
         assert any(v.video is not None and Path(v.video).exists() for v in takes[0].views)
     assert not list(tmp_path.glob('.*.draft'))
