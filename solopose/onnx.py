@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from .model import SoloPose
-from .skeleton import SKELETON, whole_file
+from .files import whole_file
+from .skeleton import SKELETON
 
 # %% ../nbs/07a_onnx.ipynb #4a86bbfb
 class PoseGraph(nn.Module):
