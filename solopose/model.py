@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 import solopose
 from .heatpose import HeatPose
-from .skeleton import SKELETON, SKELETONS, whole_file
+from .files import whole_file
+from .skeleton import SKELETON, SKELETONS
 from .spatial import SpatialEncoder, encode_video, paper_map
 from .temporal import TemporalTransformer, stages
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from .model import SoloPose
-from .skeleton import whole_file
+from .files import whole_file
 
 # %% ../nbs/07a_onnx.ipynb #4a86bbfb
 class PoseGraph(nn.Module):

@@ -24,7 +24,8 @@ from fastcore.script import Param, call_parse
 from ..cameras import Camera, world_to_camera
 from .takes import Take, TakeError, Takes, View, in_one_room, moving_person
 from ..kabsch import apply_rigid, invert_rigid, kabsch
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from ..universal import FRAMES, TorsoSize, Universal, disagreement, fit_views, key_frame, reference_from, reference_points, to_universal
 
 # %% ../../nbs/data/36_augmotion.ipynb #11b5275e

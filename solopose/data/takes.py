@@ -13,7 +13,8 @@ from pathlib import Path
 import re, zipfile
 import numpy as np
 from fastcore.basics import patch
-from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist, read_pickle
+from ..files import read_pickle
+from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import lean
 

@@ -16,7 +16,8 @@ import torch
 from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import save_file
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 
 # %% ../../nbs/synth/20_bodies.ipynb #a822de1f
 CONTROLS = dict(pelvis='root', spine='spine04', chest='spine02', neck='neck01', head='head',

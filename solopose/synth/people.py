@@ -16,7 +16,8 @@ import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from torch.utils.data import IterableDataset, get_worker_info
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from ..synth.people import KINDS, PELVIS, TRUTH, SceneRange, people_of, sample_of
 
 # %% ../../nbs/training/40_pools.ipynb #0fbef502

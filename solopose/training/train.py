@@ -29,10 +29,11 @@ from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from ..synth.bodies import CONTROLS
 from .checkpoints import Callback, Keeper, WholeIO, checkpoint_path, last_good, say, step_of
-from .heldout import must_exist, predict_pool, run_facts, score, training_poses
+from .heldout import predict_pool, run_facts, score, training_poses
 from ..model import create_model, load_weights, save_weights, shipped_weights, trace
 from .pools import POOLS, Pool, augment, augment_draws, draw_pool
-from ..skeleton import SKELETON, SKELETONS, whole_file
+from ..files import must_exist, whole_file
+from ..skeleton import SKELETON, SKELETONS
 
 # %% ../../nbs/training/43_train.ipynb #a57d4a4f
 def plane_loss(
