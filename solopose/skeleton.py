@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SKELETON', 'H36M_32', 'H36M_17', 'MADS_19', 'MADS_15', 'COCO_17', 'MPI_28', 'MPI_17', 'SKELETONS', 'AXES', 'Skeleton',
-           'standing_pose', 'recipe', 'select', 'flip', 'forward', 'evidence', 'facing', 'twist', 'pose_dataset',
-           'check_poses', 'to_tensor']
+           'standing_pose', 'recipe', 'convert_joints', 'flip', 'forward', 'evidence', 'facing', 'twist',
+           'pose_dataset', 'check_poses', 'to_tensor']
 
 # %% ../nbs/00_skeleton.ipynb #0d6ebfd1
 from dataclasses import dataclass, field
@@ -147,7 +147,7 @@ def recipe(src, # Skeleton the points are in
     return out
 
 # %% ../nbs/00_skeleton.ipynb #7c42a379
-def select(points, # joints of src, (..., J_src, D), any unit and frame, numpy or torch
+def convert_joints(points, # joints of src, (..., J_src, D), any unit and frame, numpy or torch
            src, # Skeleton the points are in
            dst=SKELETON, # Skeleton wanted
            **made_of): # overrides, e.g. head=('l_ear', 'r_ear')
@@ -285,7 +285,7 @@ def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
     "Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the skeleton's order."
     missing = [j for j in skeleton.joints if j not in ds.keypoints.values]
-    if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with select() first")
+    if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
     p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints', 'space', 'individuals').values
     p = torch.from_numpy(np.array(p, 'float32'))
     return p[..., 0] if p.shape[-1] == 1 else p

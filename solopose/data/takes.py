@@ -14,7 +14,7 @@ import re, zipfile
 import numpy as np
 from fastcore.basics import patch
 from ..files import read_pickle
-from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist
+from ..skeleton import SKELETON, Skeleton, convert_joints, recipe, forward, facing, twist
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import lean
 
@@ -147,7 +147,7 @@ def unified(self:Take,
             view=None, # name of a view, see `joints`
             **made_of): # other sources for a keypoint, e.g. head=('l_ear', 'r_ear')
     "The fifteen keypoints by name (T, 15, 3), mm, in the take's own frame."
-    return select(self.joints(view), self.skeleton, **made_of)
+    return convert_joints(self.joints(view), self.skeleton, **made_of)
 
 # %% ../../nbs/data/30_takes.ipynb #42e62ecc
 @patch
