@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FRAMES', 'UPPER_BODY', 'reference_points', 'TorsoSize', 'Reference', 'change_frame', 'reference_from', 'trunk_tilt',
            'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal', 'from_universal',
-           'fit_views', 'disagreement', 'universal_from_dict']
+           'fit_views', 'multiview_error', 'universal_from_dict']
 
 # %% ../nbs/02_universal.ipynb #23b74404
 from dataclasses import dataclass, asdict
@@ -263,7 +263,7 @@ def fit_views(views, # dict: name of the view -> joints (T, J, 3) or clips (B, T
     return fits
 
 # %% ../nbs/02_universal.ipynb #63d8b1f1
-def disagreement(many): # poses of all views (V, T, J, 3), mm, or a list of V such arrays
+def multiview_error(many): # poses of all views (V, T, J, 3), mm, or a list of V such arrays
     "Mean and largest distance of the same joint between two views, mm; joints that are missing are left out."
     many = [np.asarray(p, float) for p in many]
     d = np.stack([np.linalg.norm(a - b, axis=-1) for i, a in enumerate(many) for b in many[:i]])
