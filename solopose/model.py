@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'MODELS', 'PARTS', 'SoloPoseConfig', 'check_numbers', 'check_words', 'make_config', 'VideoStem',
            'PaperStem', 'VolumeHead', 'exactly', 'PointHead', 'SoloPoseOutput', 'SoloPose', 'list_models',
-           'source_commit', 'save_weights', 'read_metadata', 'load_weights', 'list_pretrained', 'shipped_weights',
+           'source_commit', 'save_weights', 'describe_weights', 'load_weights', 'list_pretrained', 'shipped_weights',
            'find_weights', 'create_model', 'trace', 'network_figure']
 
 # %% ../nbs/07_model.ipynb #d0e77ddb
@@ -387,7 +387,7 @@ def save_weights(
     return Path(path)
 
 # %% ../nbs/07_model.ipynb #d97e2eea
-def read_metadata(
+def describe_weights(
     path, # a file written by `save_weights`
 ):
     "What a file of weights says about itself. ValueError if it is missing or not ours."
@@ -419,7 +419,7 @@ def load_weights(
 ):
     "The `SoloPose` a file describes, with its weights, in eval mode; `.metadata` is what the file says. ValueError in one line if something does not fit."
     from safetensors.torch import load_file
-    about, state = read_metadata(path), load_file(path)
+    about, state = describe_weights(path), load_file(path)
     try: model = SoloPose(make_config(**about['config']))
     except (KeyError, TypeError, ValueError) as e: raise ValueError(f"{path}: its settings are not understood ({e}); written by version {about.get('version')}, this is {solopose.__version__}") from None
     _check_file(path, about, model, state)
