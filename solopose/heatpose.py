@@ -21,7 +21,8 @@ def neighbour_table(
     "Neighbours of every joint as one padded table (paper, section 4.2: kinematically adjacent key points)."
     m = max(len(n) for n in skeleton.neighbours)
     index = torch.tensor([[*n] + [0]*(m - len(n)) for n in skeleton.neighbours], dtype=torch.long)
-    valid = torch.tensor([[True]*len(n) + [False]*(m - len(n)) for n in skeleton.neighbours], dtype=torch.bool)
+    valid = torch.tensor([[True]*len(n) + [False]*(m - len(n)) for n in skeleton.neighbours],
+                         dtype=torch.bool)
     return index, valid
 
 # %% ../nbs/04_heatpose.ipynb #072660c1
@@ -58,12 +59,14 @@ class HeatPose:
         transition_weight:float|None=None, # weight of a side Gaussian; default 1/4 for strict, 1 for paper (Eq. 8)
     ):
         self.skeleton, self.size, self.transition = skeleton, tuple(int(n) for n in _three(size)), transition
-        self.bounds = tuple(tuple(float(v) for v in b) for b in (bounds if isinstance(bounds[0], (tuple, list)) else (bounds,)*3))
+        self.bounds = tuple(tuple(float(v) for v in b)
+                            for b in (bounds if isinstance(bounds[0], (tuple, list)) else (bounds,)*3))
         edges = [hi - lo for lo, hi in self.bounds]
         self.voxel = tuple(e/n for e, n in zip(edges, self.size))
         self.sigma = float(sigma) if sigma is not None else .7*max(self.voxel)
         self.c = float(c) if c is not None else .16*max(edges)
-        self.transition_weight = (.25 if transition == 'strict' else 1.) if transition_weight is None else float(transition_weight)
+        self.transition_weight = ((.25 if transition == 'strict' else 1.) if transition_weight is None
+                                  else float(transition_weight))
         self.check()
         self.neighbours, self.has_neighbour = neighbour_table(skeleton)
         self._tensors = {}
@@ -75,14 +78,20 @@ class HeatPose:
 @patch
 def check(self:HeatPose):
     "A ValueError for a setting that cannot work, a warning for one that works badly."
-    if self.transition not in ('strict', 'paper', 'none'): raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
-    if min(self.size) < 3: raise ValueError(f'size={self.size}: an axis needs at least 3 voxels to decode between them')
+    if self.transition not in ('strict', 'paper', 'none'):
+        raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
+    if min(self.size) < 3:
+        raise ValueError(f'size={self.size}: an axis needs at least 3 voxels to decode between them')
     if min(self.voxel) <= 0: raise ValueError(f'bounds={self.bounds}: give (low, high) with low < high')
     if not self.sigma > 0: raise ValueError(f'sigma={self.sigma:g} must be above 0')
-    if not self.c > 0: raise ValueError(f'c={self.c:g} must be above 0; for no side Gaussians use transition="none"')
-    if self.transition_weight < 0: raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
+    if not self.c > 0:
+        raise ValueError(f'c={self.c:g} must be above 0; for no side Gaussians use transition="none"')
+    if self.transition_weight < 0:
+        raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
     if self.sigma < .4*max(self.voxel):
-        warnings.warn(f'sigma={self.sigma:g} is under 0.4 voxel ({max(self.voxel):g}): a joint between voxel centres fades; use sigma >= {.4*max(self.voxel):.3g}')
+        warnings.warn(
+            f'sigma={self.sigma:g} is under 0.4 voxel ({max(self.voxel):g}): a joint between voxel centres '
+            f'fades; use sigma >= {.4*max(self.voxel):.3g}')
 
 # %% ../nbs/04_heatpose.ipynb #07b84f88
 @patch
@@ -103,8 +112,10 @@ def _on(self:HeatPose, like):
     key = like.dtype, like.device
     if key not in self._tensors:
         low, high = like.new_tensor(self.bounds).T
-        self._tensors[key] = SimpleNamespace(low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), last=like.new_tensor(self.size) - 1,
-            at=[self.centres(a, like) for a in 'xyz'], step=torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None],
+        self._tensors[key] = SimpleNamespace(low=low, high=high, middle=(low + high)/2,
+            voxel=like.new_tensor(self.voxel), last=like.new_tensor(self.size) - 1,
+            at=[self.centres(a, like) for a in 'xyz'],
+            step=torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None],
             neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
     return self._tensors[key]
 
@@ -123,7 +134,9 @@ def _joints(hp, joints):
     joints = torch.as_tensor(joints)
     joints = joints if joints.dtype == torch.float64 else joints.float()
     if joints.ndim < 2 or joints.shape[-2:] != (len(hp.skeleton), 3):
-        raise ValueError(f'joints {tuple(joints.shape)}: expected (..., {len(hp.skeleton)}, 3) for skeleton {hp.skeleton.name!r}')
+        raise ValueError(
+            f'joints {tuple(joints.shape)}: expected (..., {len(hp.skeleton)}, 3) for skeleton '
+            f'{hp.skeleton.name!r}')
     return joints
 
 # %% ../nbs/04_heatpose.ipynb #6c193c0f
@@ -135,7 +148,8 @@ def transition_points(self:HeatPose,
     on = self._on(joints)
     bone = joints[..., on.neighbours, :] - joints[..., :, None, :]
     length = bone.norm(dim=-1)
-    n = n_transitions(length, self.c)*on.has_neighbour if self.transition != 'none' else torch.zeros_like(length)
+    n = (n_transitions(length, self.c)*on.has_neighbour if self.transition != 'none'
+         else torch.zeros_like(length))
     i = torch.arange(1, int(n.max() if n.numel() else 0) + 1, dtype=joints.dtype, device=joints.device)
     part = (i*self.c/length[..., None].clamp_min(1e-9)).clamp_max(1.)
     means = joints[..., :, None, None, :] + bone[..., None, :]*part[..., None]
@@ -148,18 +162,22 @@ def yield_to_joint(self:HeatPose,
     sigma, # widths (..., J, K)
     weight, # weights (..., J, K)
 ): # weights (..., J, K), sides lowered where they would lift another voxel above the joint's
-    "Lower the sides of a joint that lies almost on a face between voxels, so that its own voxel stays the highest."
+    """Lower the sides of a joint that lies almost on a face between voxels, so that its own voxel stays
+    the highest."""
     if weight.shape[-1] == 1: return weight
     on = self._on(mu)
     home = ((mu[..., :1, :] - on.low)/on.voxel).floor().nan_to_num(0.).clamp_min(0.).minimum(on.last)
     at = on.low + (home[..., None, :] + on.step + .5)*on.voxel
-    g = torch.exp(-.5*((at - mu[..., None, :])/sigma[..., None, None])**2)             # (..., J, K, step, axis)
+    # (..., J, K, step, axis)
+    g = torch.exp(-.5*((at - mu[..., None, :])/sigma[..., None, None])**2)
     w = weight*(self.sigma/sigma)**3
-    cube = torch.einsum('...ka,...kb,...kc->...kabc', g[..., 0]*w[..., None], g[..., 1], g[..., 2]).flatten(-3)
+    cube = torch.einsum('...ka,...kb,...kc->...kabc', g[..., 0]*w[..., None], g[..., 1],
+                        g[..., 2]).flatten(-3)
     main, side = cube[..., 0, :], cube[..., 1:, :].sum(-2)
     centre = cube.shape[-1]//2
     lead, lift = main[..., centre, None] - main, side - side[..., centre, None]
-    scale = torch.where(lift > 0, .5*lead/torch.where(lift > 0, lift, 1.), 1.).amin(-1, keepdim=True).clamp(0., 1.)
+    scale = torch.where(lift > 0, .5*lead/torch.where(lift > 0, lift, 1.), 1.).amin(-1,
+        keepdim=True).clamp(0., 1.)
     return torch.cat([weight[..., :1], weight[..., 1:]*torch.where(scale.isfinite(), scale, 1.)], -1)
 
 # %% ../nbs/04_heatpose.ipynb #037cfc92
@@ -171,11 +189,14 @@ def components(self:HeatPose,
     joints = _joints(self, joints)
     means, sigmas, exists = self.transition_points(joints)
     mu = torch.cat([joints[..., None, :], means.flatten(-3, -2)], -2)
-    sigma = torch.cat([torch.full_like(joints[..., :1], self.sigma), sigmas.expand(exists.shape).flatten(-2)], -1)
+    sigma = torch.cat([torch.full_like(joints[..., :1], self.sigma), sigmas.expand(exists.shape).flatten(-2)],
+                      -1)
     weight = torch.cat([torch.ones_like(joints[..., :1]), exists.flatten(-2)*self.transition_weight], -1)
     used = weight > 0
-    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :int(used.sum(-1).max()) if used.numel() else 1]
-    mu, sigma, weight = mu.gather(-2, order[..., None].expand(*order.shape, 3)), sigma.gather(-1, order), weight.gather(-1, order)
+    order = used.byte().argsort(dim=-1, descending=True, stable=True)[...,
+        :int(used.sum(-1).max()) if used.numel() else 1]
+    mu, sigma, weight = (mu.gather(-2, order[..., None].expand(*order.shape, 3)), sigma.gather(-1, order),
+                         weight.gather(-1, order))
     mu = torch.where(weight[..., None] > 0, mu, joints[..., None, :])
     return mu, sigma, self.yield_to_joint(mu, sigma, weight) if self.transition == 'strict' else weight
 
@@ -187,7 +208,9 @@ def axes(self:HeatPose,
 ): # gx (..., K, W), gy (..., K, H), gz (..., K, D)
     "The three 1D Gaussians of every component: their outer product is the 3D Gaussian."
     at = self._on(mu).at
-    if len({*self.size}) == 1: return gauss_1d(mu.movedim(-1, 0), sigma.expand(3, *sigma.shape), torch.stack(at).view(3, *(1,)*sigma.ndim, -1)).unbind(0)
+    if len({*self.size}) == 1:
+        return gauss_1d(mu.movedim(-1, 0), sigma.expand(3, *sigma.shape),
+                        torch.stack(at).view(3, *(1,)*sigma.ndim, -1)).unbind(0)
     return tuple(gauss_1d(m, sigma, x) for m, x in zip(mu.unbind(-1), at))
 
 # %% ../nbs/04_heatpose.ipynb #1dd38f53
@@ -195,7 +218,8 @@ def axes(self:HeatPose,
 def factors(self:HeatPose,
     joints, # (..., J, 3)
 ): # (gx, gy, gz), weight (..., J, K) of their outer products, inside (..., J)
-    "The target as a sum of outer products: weights include the density factors and make the voxels sum to 1; 0 outside."
+    """The target as a sum of outer products: weights include the density factors and make the voxels sum
+    to 1; 0 outside."""
     joints = _joints(self, joints)
     ok = self.inside(joints)
     mu, sigma, weight = self.components(joints)
@@ -208,7 +232,8 @@ def factors(self:HeatPose,
 
 # %% ../nbs/04_heatpose.ipynb #97c741d9
 def _pieces(x):
-    "Slices over x (N, D, H, W) that fit the cache of a core; larger ones on other devices, where starting an operation costs more."
+    """Slices over x (N, D, H, W) that fit the cache of a core; larger ones on other devices, where
+    starting an operation costs more."""
     step = max(1, (PIECE if x.device.type == 'cpu' else 16*PIECE)//math.prod(x.shape[1:]))
     return [slice(i, i + step) for i in range(0, len(x), step)]
 
@@ -219,7 +244,8 @@ def _outer(gy, gz):
 
 def _sum_outer(gx, gy, gz, used, out):
     "out (N, D, H, W) = the sum over the first `used` (N,) components of g_z x g_y x g_x."
-    most = used.tolist() if out.device.type == 'cpu' else [gx.shape[1]]*len(used)   # no wait for another device
+    # no wait for another device
+    most = used.tolist() if out.device.type == 'cpu' else [gx.shape[1]]*len(used)
     for i in _pieces(out):
         k, o = max(most[i]), out[i]
         torch.bmm(_outer(gy[i, :k], gz[i, :k]), gx[i, :k], out=o.view(len(o), -1, o.shape[-1]))
@@ -231,7 +257,8 @@ _KEPT = [] # memory of the last large arrays that nobody uses any more
 def _keep(memory): _KEPT[:] = [*_KEPT[-1:], memory]
 
 def _empty_reused(shape, like):
-    "An uninitialised contiguous tensor of the type of `like`; a large one on the CPU gets memory that was given up, if it fits."
+    """An uninitialised contiguous tensor of the type of `like`; a large one on the CPU gets memory that
+    was given up, if it fits."""
     n = math.prod(shape)*like.element_size()
     if like.device.type != 'cpu' or n < 2**22: return torch.empty(shape, dtype=like.dtype, device=like.device)
     fits = [i for i, m in enumerate(_KEPT) if n + 64 <= len(m) <= 2*n + 64]
@@ -243,7 +270,8 @@ def _empty_reused(shape, like):
 # %% ../nbs/04_heatpose.ipynb #01591b2d
 @patch
 def _flat_factors(self:HeatPose, joints, mask=None):
-    "`factors` with all joints on one axis: gx, gy, gz (N, K, n), the weight in gz; which count (N,); number of components (N,)."
+    """`factors` with all joints on one axis: gx, gy, gz (N, K, n), the weight in gz; which count (N,);
+    number of components (N,)."""
     (gx, gy, gz), weight, ok = self.factors(joints)
     if mask is not None: ok = ok & mask.to(ok.device, torch.bool)
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
@@ -266,13 +294,16 @@ def target(self:HeatPose,
 def merged(self:HeatPose,
     joints, # (..., J, 3) in (x, y, z)
 ): # (..., D, H, W), largest voxel 1; joints outside are left out
-    "One volume with the mixtures of all joints, scaled to a maximum of 1 (paper, Eq. 8 and Fig. 4): a view, not a target."
+    """One volume with the mixtures of all joints, scaled to a maximum of 1 (paper, Eq. 8 and Fig. 4): a
+    view, not a target."""
     (gx, gy, gz), weight, _ = self.factors(joints)
     weight = (weight/weight[..., :1]).nan_to_num(0.).flatten(-2)
     used = weight > 0
-    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :max(1, int(used.sum(-1).max()))]   # leave out what only fills up
+    # leave out what only fills up
+    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :max(1, int(used.sum(-1).max()))]
     weight = weight.gather(-1, order)
-    gx, gy, gz = (g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1])) for g in (gx, gy, gz))
+    gx, gy, gz = (g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1]))
+                  for g in (gx, gy, gz))
     lead, shape = order.shape[:-1], self.size[::-1]
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
     p = (gz.mT @ (gy[..., None]*gx[:, :, None]).flatten(2)).view(*lead, *shape)
@@ -289,14 +320,17 @@ def loss_torch(
     used, # (N,) int: components that exist
     grad=None, # (N, D, H, W) of the type of x, filled with share*(softmax - target); None: not wanted
 ): # (N,) cross-entropy of each volume, 0 where share is 0
-    "Cross-entropy of softmax(x) with sums of outer products, in plain torch; the reference of the compiled engines."
+    """Cross-entropy of softmax(x) with sums of outer products, in plain torch; the reference of the
+    compiled engines."""
     loss = torch.zeros_like(share)
     for i in _pieces(x):
         v, s = x[i].to(gx.dtype).flatten(1), share[i]
         t = _sum_outer(gx[i], gy[i], gz[i], used[i], torch.empty_like(v).view(x[i].shape)).flatten(1)
-        p = torch.softmax(v, -1, out=grad[i].view_as(v) if grad is not None and grad.dtype == v.dtype else torch.empty_like(v))
+        p = torch.softmax(v, -1, out=grad[i].view_as(v) if grad is not None and grad.dtype == v.dtype
+                          else torch.empty_like(v))
         hit = (t[:, None] @ v[..., None])[:, 0, 0]
-        loss[i] = torch.where(s > 0, v.amax(-1) - p.amax(-1).log() - hit, 0.)   # the largest probability is exp(max - logsumexp)
+        # the largest probability is exp(max - logsumexp)
+        loss[i] = torch.where(s > 0, v.amax(-1) - p.amax(-1).log() - hit, 0.)
         if grad is None: continue
         p.sub_(t).mul_(s[:, None]).masked_fill_((s == 0)[:, None], 0.)
         if grad.dtype != v.dtype: grad[i] = p.view_as(grad[i])
@@ -308,21 +342,28 @@ def loss_engine(
     name=None, # 'torch', 'numba' or 'triton'; None: the fastest for this type and device
 ):
     "The function that computes the loss for such logits: `loss_torch`, `loss_numba` or `loss_triton`."
-    if name not in (None, 'torch', 'numba', 'triton'): raise ValueError(f"engine={name!r} is unknown: use 'torch', 'numba', 'triton' or None")
+    if name not in (None, 'torch', 'numba', 'triton'):
+        raise ValueError(f"engine={name!r} is unknown: use 'torch', 'numba', 'triton' or None")
     single, kind = logits.dtype != torch.float64, logits.device.type
-    if name == 'numba' and not (numba and single and kind == 'cpu'): raise ValueError(f"engine='numba' needs the package numba (pip install solopose[fast]) and logits of at most 32 bits on the CPU, these are {logits.dtype} on {kind}")
+    if name == 'numba' and not (numba and single and kind == 'cpu'):
+        raise ValueError(
+            f"engine='numba' needs the package numba (pip install solopose[fast]) and logits of at most 32 "
+            f"bits on the CPU, these are {logits.dtype} on {kind}")
     if name == 'triton' or name is None and kind == 'cuda' and single:
         from solopose.losses.fast_cuda import loss_triton, triton
         if triton: return loss_triton
         if name: raise ValueError("engine='triton' needs the package triton")
-    return loss_numba if name == 'numba' or name is None and numba and single and kind == 'cpu' else loss_torch
+    return (loss_numba if name == 'numba' or name is None and numba and single and kind == 'cpu'
+            else loss_torch)
 
 # %% ../nbs/04_heatpose.ipynb #8f7ba2a5
 class _CrossEntropy(torch.autograd.Function):
-    "Mean cross-entropy; the gradient is made in the forward pass and handed over once, made again if it is asked for twice."
+    """Mean cross-entropy; the gradient is made in the forward pass and handed over once, made again if
+    it is asked for twice."""
     @staticmethod
     def forward(ctx, logits, gx, gy, gz, share, used, engine):
-        ctx.engine, ctx.made = engine, _empty_reused(logits.shape, logits) if ctx.needs_input_grad[0] else None
+        ctx.engine, ctx.made = (engine,
+                                _empty_reused(logits.shape, logits) if ctx.needs_input_grad[0] else None)
         ctx.save_for_backward(logits, gx, gy, gz, share, used)
         loss = engine(logits, gx, gy, gz, share, used, ctx.made)
         return (loss*share).sum().to(gx.dtype)
@@ -348,16 +389,21 @@ def cross_entropy(self:HeatPose,
 ): # scalar, mean over the joints that count; 0 if none does
     "Cross-entropy between the mixture and softmax(logits) without building the target (paper, section 4.2)."
     nx, ny, nz = self.size
-    joints = _joints(self, joints).to(logits.device, torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    joints = _joints(self, joints).to(logits.device,
+                                      torch.float64 if logits.dtype == torch.float64 else torch.float32)
     if logits.shape != (*joints.shape[:-1], nz, ny, nx):
-        raise ValueError(f'logits {tuple(logits.shape)} do not match joints {tuple(joints.shape)}: expected {(*joints.shape[:-1], nz, ny, nx)} = (..., J, D, H, W)')
+        raise ValueError(
+            f'logits {tuple(logits.shape)} do not match joints {tuple(joints.shape)}: expected '
+            f'{(*joints.shape[:-1], nz, ny, nx)} = (..., J, D, H, W)')
     if mask is not None and mask.shape != joints.shape[:-1]:
-        raise ValueError(f'mask {tuple(mask.shape)}: expected {tuple(joints.shape[:-1])}, one value per joint')
+        raise ValueError(
+            f'mask {tuple(mask.shape)}: expected {tuple(joints.shape[:-1])}, one value per joint')
     with torch.autocast(logits.device.type, enabled=False):
         with torch.no_grad():
             *g, ok, used = self._flat_factors(joints, mask)
             share = (ok/ok.sum().clamp_min(1)).to(joints.dtype)
-        return _CrossEntropy.apply(logits.reshape(-1, nz, ny, nx).contiguous(), *g, share, used, loss_engine(logits, engine))
+        return _CrossEntropy.apply(logits.reshape(-1, nz, ny, nx).contiguous(), *g, share, used,
+                                   loss_engine(logits, engine))
 
 # %% ../nbs/04_heatpose.ipynb #c275c713
 @patch
@@ -370,12 +416,16 @@ def _peak(self:HeatPose, x, local):
     if not local: return low + (at + .5)*voxel
     mid = at.clamp_min(1).minimum(torch.tensor(self.size, device=x.device) - 2)
     step = torch.arange(-1, 2, device=x.device)
-    cube = step + nx*(step[:, None] + ny*step[:, None, None]) + (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None]
+    cube = (step + nx*(step[:, None] + ny*step[:, None, None])
+            + (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None])
     cube = x.flatten(1).gather(1, cube.flatten(1)).view(-1, 3, 3, 3)
     wall = mid - at
-    own = (torch.take_along_dim(cube, 1 - wall[:, i, None, None, None], 3 - i) for i in range(3))   # the layer of the peak on each axis
-    a, b, c = torch.stack([(cube + o).logsumexp(dims) for o, dims in zip(own, ((1, 2), (1, 3), (2, 3)))], -1).unbind(1)
-    shift = torch.where(wall == 0, .5*(a - c)/(a - 2*b + c), wall*(.5 - (torch.where(wall > 0, a, c) - b)*(self.sigma/voxel)**2))
+    # the layer of the peak on each axis
+    own = (torch.take_along_dim(cube, 1 - wall[:, i, None, None, None], 3 - i) for i in range(3))
+    a, b, c = torch.stack([(cube + o).logsumexp(dims) for o, dims in zip(own, ((1, 2), (1, 3), (2, 3)))],
+                          -1).unbind(1)
+    shift = torch.where(wall == 0, .5*(a - c)/(a - 2*b + c),
+                        wall*(.5 - (torch.where(wall > 0, a, c) - b)*(self.sigma/voxel)**2))
     shift = shift.nan_to_num(0., 0., 0.).clamp(-1., 1.)
     return (low + (at + .5 + shift)*voxel).clamp(low, high)
 
@@ -383,7 +433,8 @@ def _peak(self:HeatPose, x, local):
 @patch
 def _expectation(self:HeatPose, p):
     "Mean position (N, 3) under distributions p (N, D, H, W)."
-    return torch.stack([p.sum(dims) @ self.centres(a, p) for a, dims in zip('xyz', ((1, 2), (1, 3), (2, 3)))], -1)
+    return torch.stack([p.sum(dims) @ self.centres(a, p) for a, dims in zip('xyz', ((1, 2), (1, 3), (2, 3)))],
+                       -1)
 
 # %% ../nbs/04_heatpose.ipynb #32e6e7b0
 @patch
@@ -408,8 +459,11 @@ def decode(self:HeatPose,
 ): # joints (..., J, 3) in (x, y, z), confidence (..., J) in 0..1
     "Positions from logits, and how much of the probability lies around them."
     nx, ny, nz = self.size
-    if how not in ('local', 'argmax', 'expectation', 'sharp'): raise ValueError(f"how={how!r} is unknown: use 'local', 'argmax', 'expectation' or 'sharp'")
-    if logits.shape[-3:] != (nz, ny, nx): raise ValueError(f'logits {tuple(logits.shape)}: expected (..., J, {nz}, {ny}, {nx}) = (..., J, D, H, W)')
+    if how not in ('local', 'argmax', 'expectation', 'sharp'):
+        raise ValueError(f"how={how!r} is unknown: use 'local', 'argmax', 'expectation' or 'sharp'")
+    if logits.shape[-3:] != (nz, ny, nx):
+        raise ValueError(
+            f'logits {tuple(logits.shape)}: expected (..., J, {nz}, {ny}, {nx}) = (..., J, D, H, W)')
     x = logits if logits.dtype == torch.float64 else logits.float()
     x = x.reshape(-1, nz, ny, nx)
     p = x.flatten(1).softmax(-1).view_as(x)

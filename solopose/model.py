@@ -31,7 +31,8 @@ from .temporal import TemporalTransformer, stages
 class SoloPoseConfig:
     "Everything that decides a network's shape and what its answer means, in plain values. Lengths in mm."
     name: str = 'solopose-tiny'  # a name for people
-    layout: str = 'video'  # 'video': tokens stay in (time, rows, columns); 'paper': the n x 200 x 192 stack of section 4.1
+    # 'video': tokens stay in (time, rows, columns); 'paper': the n x 200 x 192 stack of section 4.1
+    layout: str = 'video'
     loss: str = 'heatpose'  # 'heatpose': volumes, section 4.2; 'mse': coordinates, section 5.4.1
     target_frame: str = 'camera'  # 'camera' or 'universal' (section 3.2)
     root: str = 'pelvis'  # keypoint at the origin of the volume
@@ -65,15 +66,22 @@ def check_numbers(
     "ValueError that names the first number that cannot work, and what would."
     whole = lambda v, low=1: isinstance(v, int) and not isinstance(v, bool) and v >= low
     for k in ('frames', 'image_size', 'width', 'depth', 'heads', 'patch'):
-        if not whole(getattr(c, k)): raise ValueError(f'{k}={getattr(c, k)!r}: must be a whole number of at least 1')
+        if not whole(getattr(c, k)):
+            raise ValueError(f'{k}={getattr(c, k)!r}: must be a whole number of at least 1')
     for k in ('window', 'volume'):
-        if len(getattr(c, k)) != 3 or not all(map(whole, getattr(c, k))): raise ValueError(f'{k}={getattr(c, k)!r}: must be three whole numbers of at least 1')
+        if len(getattr(c, k)) != 3 or not all(map(whole, getattr(c, k))):
+            raise ValueError(f'{k}={getattr(c, k)!r}: must be three whole numbers of at least 1')
     for k in ('sigma', 'c', 'mlp_ratio'):
-        if not isinstance(getattr(c, k), (int, float)) or not 0 < getattr(c, k) < math.inf: raise ValueError(f'{k}={getattr(c, k)!r}: must be a number above 0')
-    if not whole(c.head_width, 0): raise ValueError(f'head_width={c.head_width!r}: must be a whole number, 0 for that of the transformer')
-    if len(c.bounds) != 2 or not c.bounds[0] < c.bounds[1]: raise ValueError(f'bounds={c.bounds!r}: must be (low, high) in mm')
+        if not isinstance(getattr(c, k), (int, float)) or not 0 < getattr(c, k) < math.inf:
+            raise ValueError(f'{k}={getattr(c, k)!r}: must be a number above 0')
+    if not whole(c.head_width, 0):
+        raise ValueError(
+            f'head_width={c.head_width!r}: must be a whole number, 0 for that of the transformer')
+    if len(c.bounds) != 2 or not c.bounds[0] < c.bounds[1]:
+        raise ValueError(f'bounds={c.bounds!r}: must be (low, high) in mm')
     if c.width % c.heads: raise ValueError(f'heads={c.heads}: must divide width={c.width}')
-    if c.loss == 'heatpose' and (c.volume[0] % 2 or c.volume[1] % 2): raise ValueError(f'volume={c.volume}: nx and ny must be even, the head doubles its grid')
+    if c.loss == 'heatpose' and (c.volume[0] % 2 or c.volume[1] % 2):
+        raise ValueError(f'volume={c.volume}: nx and ny must be even, the head doubles its grid')
     stages(c.depth, c.merge)
 
 # %% ../nbs/07_model.ipynb #fb34765d
@@ -83,7 +91,8 @@ def check_words(
     "ValueError that names the first word that is not known, and the words that are."
     allowed = {**CHOICES, 'skeleton': tuple(SKELETONS)}
     for k, words in allowed.items():
-        if getattr(c, k) not in words: raise ValueError(f'{k}={getattr(c, k)!r}: must be one of {", ".join(words)}')
+        if getattr(c, k) not in words:
+            raise ValueError(f'{k}={getattr(c, k)!r}: must be one of {", ".join(words)}')
     joints = SKELETONS[c.skeleton].joints
     if c.root not in joints: raise ValueError(f'root={c.root!r}: must be one of {", ".join(joints)}')
 
@@ -96,11 +105,13 @@ def make_config(
     for k in settings:
         if k in known: continue
         near = difflib.get_close_matches(k, known, 1)
-        raise ValueError(f'unknown setting {k!r}; ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'))
+        raise ValueError(f'unknown setting {k!r}; '
+                         + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'))
     config = SoloPoseConfig(**settings)
     if isinstance(config.volume, int): config.volume = (config.volume,) * 3
     for k in ('window', 'volume', 'bounds', 'merge'):
-        if not isinstance(getattr(config, k), (list, tuple)): raise ValueError(f'{k}={getattr(config, k)!r}: must be a list of numbers')
+        if not isinstance(getattr(config, k), (list, tuple)):
+            raise ValueError(f'{k}={getattr(config, k)!r}: must be a list of numbers')
         setattr(config, k, tuple(getattr(config, k)))
     check_words(config)
     check_numbers(config)
@@ -108,7 +119,8 @@ def make_config(
 
 # %% ../nbs/07_model.ipynb #c6956e1f
 class VideoStem(nn.Module):
-    "Linear embedding (section 4.1) of tokens that stay in place, the frame's own token and a learned place in the picture added."
+    """Linear embedding (section 4.1) of tokens that stay in place, the frame's own token and a learned
+    place in the picture added."""
     def __init__(self,
         encoder, # the `SpatialEncoder` that makes the tokens
         width, # channels C
@@ -129,7 +141,8 @@ def forward(self:VideoStem,
 
 # %% ../nbs/07_model.ipynb #47886db3
 class PaperStem(nn.Module):
-    "The stack of section 4.1: n maps of 200 x 192 as channels of one image, cut in square 2D tokens; (B,1,H,W,C)."
+    """The stack of section 4.1: n maps of 200 x 192 as channels of one image, cut in square 2D tokens;
+    (B,1,H,W,C)."""
     def __init__(self,
         encoder, # the `SpatialEncoder` that makes the tokens
         width, # channels C
@@ -145,7 +158,8 @@ def forward(self:PaperStem,
     tokens, # (B, n, 50, 768) for ViT-B/32
 ):
     "Features (B, 1, H, W, C) that hold all frames. ValueError unless there are n."
-    if tokens.shape[1] != self.frames: raise ValueError(f"layout 'paper' takes clips of {self.frames} frames, not {tokens.shape[1]}")
+    if tokens.shape[1] != self.frames:
+        raise ValueError(f"layout 'paper' takes clips of {self.frames} frames, not {tokens.shape[1]}")
     maps = paper_map(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]).squeeze(2)
     return self.norm(self.embed(maps).permute(0, 2, 3, 1))[:, None]
 
@@ -161,12 +175,17 @@ class VolumeHead(nn.Module):
         super().__init__()
         inner = inner or width
         self.joints, (nx, ny, self.nz), half = joints, volume, inner // 2
-        if nx % 2 or ny % 2: raise ValueError(f'volume {tuple(volume)}: nx and ny must be even, the head doubles its grid')
+        if nx % 2 or ny % 2:
+            raise ValueError(f'volume {tuple(volume)}: nx and ny must be even, the head doubles its grid')
         self.coarse = (ny // 2, nx // 2)
-        self.conv1 = nn.Sequential(nn.Conv2d(width, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner), nn.GELU())
-        self.conv2 = nn.Sequential(nn.ConvTranspose2d(inner, half, 4, 2, 1, bias=False), nn.BatchNorm2d(half), nn.GELU())
+        self.conv1 = nn.Sequential(nn.Conv2d(width, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner),
+                                   nn.GELU())
+        self.conv2 = nn.Sequential(nn.ConvTranspose2d(inner, half, 4, 2, 1, bias=False), nn.BatchNorm2d(half),
+                                   nn.GELU())
         self.conv3, self.plane = nn.Conv2d(half, joints * self.nz, 1), nn.Conv2d(half, joints, 1)
-        for last in (self.conv3, self.plane): nn.init.normal_(last.weight, std=0.001); nn.init.zeros_(last.bias)
+        for last in (self.conv3, self.plane):
+            nn.init.normal_(last.weight, std=0.001)
+            nn.init.zeros_(last.bias)
 
 # %% ../nbs/07_model.ipynb #248f3d94
 def exactly(
@@ -183,7 +202,8 @@ def fine(self:VolumeHead,
     x, # features after the first convolution, (N, C, h, w)
 ):
     "Features after the second convolution, (N, C/2, ny, nx)."
-    if tuple(x.shape[-2:]) != self.coarse: x = F.interpolate(x, self.coarse, mode='bilinear', align_corners=False)
+    if tuple(x.shape[-2:]) != self.coarse:
+        x = F.interpolate(x, self.coarse, mode='bilinear', align_corners=False)
     return self.conv2(x)
 
 # %% ../nbs/07_model.ipynb #dc75e903
@@ -209,7 +229,8 @@ class PointHead(nn.Module):
         self.scale, self.maps = scale, VolumeHead(width, joints, (*volume[:2], 1), inner)
         self.points = nn.Linear(inner or width, joints * 3)
         del self.maps.conv3
-        nn.init.normal_(self.points.weight, std=0.001); nn.init.zeros_(self.points.bias)
+        nn.init.normal_(self.points.weight, std=0.001)
+        nn.init.zeros_(self.points.bias)
 
 # %% ../nbs/07_model.ipynb #9ff8bade
 @patch
@@ -241,18 +262,23 @@ class SoloPose(nn.Module):
         self.metadata, self.short = {}, False
         self.skeleton = SKELETONS[c.skeleton]
         count = len(self.skeleton)
-        self.heatpose = HeatPose(self.skeleton, size=c.volume, bounds=c.bounds, sigma=c.sigma, c=c.c, transition=c.transition)
-        self.encoder = SpatialEncoder(c.encoder, encoder_weights, c.image_size, trainable_encoder, **c.encoder_options)
-        if c.layout == 'paper': self.stem, count = PaperStem(self.encoder, c.width, c.frames, c.patch), count * c.frames
+        self.heatpose = HeatPose(self.skeleton, size=c.volume, bounds=c.bounds, sigma=c.sigma, c=c.c,
+                                 transition=c.transition)
+        self.encoder = SpatialEncoder(c.encoder, encoder_weights, c.image_size, trainable_encoder,
+                                      **c.encoder_options)
+        if c.layout == 'paper':
+            self.stem, count = PaperStem(self.encoder, c.width, c.frames, c.patch), count * c.frames
         else: self.stem = VideoStem(self.encoder, c.width)
         self.temporal = TemporalTransformer(c.width, c.depth, c.heads, c.window, c.mlp_ratio, c.merge)
         if c.loss == 'heatpose': self.head = VolumeHead(self.temporal.width, count, c.volume, c.head_width)
-        else: self.head = PointHead(self.temporal.width, count, max(map(abs, c.bounds)), c.volume, c.head_width)
+        else:
+            self.head = PointHead(self.temporal.width, count, max(map(abs, c.bounds)), c.volume, c.head_width)
 
 # %% ../nbs/07_model.ipynb #9748eb7d
 @patch
 def bf16(self:SoloPose):
-    "Turn the weights of matrix products into bfloat16, in place, for faster prediction; returns the model. Not for training."
+    """Turn the weights of matrix products into bfloat16, in place, for faster prediction; returns the
+    model. Not for training."""
     for name, m in self.named_modules():
         if not isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)): continue
         m.exact = name in ('head.conv3', 'head.plane', 'head.points', 'head.maps.plane')
@@ -264,14 +290,16 @@ def bf16(self:SoloPose):
 @patch
 def short_floats(self:SoloPose):
     "Context of a forward pass: autocast after `bf16`, otherwise whatever the caller has set."
-    return torch.autocast(next(self.parameters()).device.type, torch.bfloat16) if self.short else contextlib.nullcontext()
+    return (torch.autocast(next(self.parameters()).device.type, torch.bfloat16) if self.short
+            else contextlib.nullcontext())
 
 # %% ../nbs/07_model.ipynb #6f43b31d
 @patch
 def checkpointing(self:SoloPose,
     on=True, # False: keep everything again
 ):
-    "Activation checkpointing in temporal transformer and encoder: less memory, a third more work, the same gradients. Returns the model."
+    """Activation checkpointing in temporal transformer and encoder: less memory, a third more work, the
+    same gradients. Returns the model."""
     self.temporal.checkpoint, body = on, getattr(self.encoder.trunk, 'body', None)
     if self.encoder.trainable and hasattr(body, 'set_grad_checkpointing'): body.set_grad_checkpointing(on)
     return self
@@ -282,7 +310,8 @@ def encode(self:SoloPose,
     frames, # clips, (B, T, 3, S, S), RGB, float in 0..1
 ):
     "Tokens of every frame, (B, T, 1+H*W, encoder width). ValueError unless the frames are clips."
-    if frames.dim() != 5: raise ValueError(f'frames are {tuple(frames.shape)}; a batch of clips is (B, T, 3, S, S)')
+    if frames.dim() != 5:
+        raise ValueError(f'frames are {tuple(frames.shape)}; a batch of clips is (B, T, 3, S, S)')
     with self.short_floats(): return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
 # %% ../nbs/07_model.ipynb #1565afb4
@@ -301,7 +330,8 @@ def answer(self:SoloPose,
     clips, # B
 ):
     "`SoloPoseOutput` of the task head for features of B clips."
-    with self.short_floats(): out, maps = (y.reshape(clips, -1, len(self.skeleton), *y.shape[2:]) for y in self.head(x))
+    with self.short_floats():
+        out, maps = (y.reshape(clips, -1, len(self.skeleton), *y.shape[2:]) for y in self.head(x))
     return SoloPoseOutput(out, maps) if self.config.loss == 'heatpose' else SoloPoseOutput(None, maps, out)
 
 # %% ../nbs/07_model.ipynb #48bb2294
@@ -319,7 +349,8 @@ def forward(self:SoloPose,
     with_features=False, # True: the features of the temporal transformer as well, for losses of their own
 ):
     "`SoloPoseOutput` for all frames at once: many to many."
-    x = self.features(self.encode(frames)); out = self.answer(x, frames.shape[0])
+    x = self.features(self.encode(frames))
+    out = self.answer(x, frames.shape[0])
     return (out, x) if with_features else out
 
 # %% ../nbs/07_model.ipynb #a863f51e
@@ -328,7 +359,8 @@ def decode(self:SoloPose,
     output, # a `SoloPoseOutput`
     how='local', # see `HeatPose.decode`; without meaning for loss 'mse'
 ):
-    "Joints (B, T, J, 3) in mm from the root and their confidence (B, T, J) in 0..1 (always 1 with loss 'mse')."
+    """Joints (B, T, J, 3) in mm from the root and their confidence (B, T, J) in 0..1 (always 1 with loss
+    'mse')."""
     if output.logits is None: return output.joints, torch.ones_like(output.joints[..., 0])
     return self.heatpose.decode(output.logits, how)
 
@@ -339,7 +371,8 @@ def loss(self:SoloPose,
     joints, # truth, (B, T, J, 3), mm from the root, axes of `config.target_frame`
     mask=None, # bool (B, T, J): False leaves a joint out
 ):
-    "Cross-entropy with the HeatPose of the truth (section 4.2), or the mean squared error of coordinates (section 5.4.1)."
+    """Cross-entropy with the HeatPose of the truth (section 4.2), or the mean squared error of
+    coordinates (section 5.4.1)."""
     if output.logits is not None: return self.heatpose.cross_entropy(output.logits, joints, mask)
     wrong = ((output.joints - joints) / self.head.scale).square().mean(-1)
     known = torch.isfinite(wrong) if mask is None else torch.isfinite(wrong) & mask
@@ -348,9 +381,12 @@ def loss(self:SoloPose,
 # %% ../nbs/07_model.ipynb #6262307f
 MODELS = {
     'solopose-tiny': {},
-    'solopose-base': dict(image_size=224, encoder='open_clip:ViT-B-32', width=384, heads=12, window=(4, 7, 7), frames=16, volume=(14, 14, 16)),
-    'solopose-paper': dict(layout='paper', target_frame='universal', image_size=224, encoder='open_clip:ViT-B-32', frames=30, patch=2, width=192,
-                           depth=20, heads=3, merge=(4, 8, 16), window=(1, 8, 8), mlp_ratio=4., head_width=256, volume=(32, 32, 32), sigma=44., c=125., transition='paper'),
+    'solopose-base': dict(image_size=224, encoder='open_clip:ViT-B-32', width=384, heads=12, window=(4, 7, 7),
+                          frames=16, volume=(14, 14, 16)),
+    'solopose-paper': dict(layout='paper', target_frame='universal', image_size=224,
+                           encoder='open_clip:ViT-B-32', frames=30, patch=2, width=192,
+                           depth=20, heads=3, merge=(4, 8, 16), window=(1, 8, 8), mlp_ratio=4.,
+                           head_width=256, volume=(32, 32, 32), sigma=44., c=125., transition='paper'),
 }  # what each name changes in `SoloPoseConfig`
 
 # %% ../nbs/07_model.ipynb #37327c3f
@@ -363,8 +399,12 @@ def list_models(
 # %% ../nbs/07_model.ipynb #0625b12b
 def source_commit():
     "Commit of the source this runs from, '-dirty' if it was changed since, 'unknown' outside a checkout."
-    git = lambda *do: subprocess.run(['git', '-C', Path(solopose.__file__).parent, *do], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    try: git('ls-files', '--error-unmatch', '__init__.py'); return git('describe', '--always', '--dirty') # a checkout of solopose, not one that solopose is installed in
+    git = lambda *do: subprocess.run(['git', '-C', Path(solopose.__file__).parent, *do], capture_output=True,
+                                     text=True, timeout=10, check=True).stdout.strip()
+    try:
+        git('ls-files', '--error-unmatch', '__init__.py')
+        # a checkout of solopose, not one that solopose is installed in
+        return git('describe', '--always', '--dirty')
     except (OSError, subprocess.SubprocessError): return 'unknown'
 
 # %% ../nbs/07_model.ipynb #c98b469e
@@ -375,14 +415,18 @@ def save_weights(
     training_data=None, # what it was trained on, in words; None: as the model's own file said, or 'unknown'
     **metadata, # anything else worth knowing: steps, scores
 ):
-    "Write weights with the settings, joints, unit, training data, version and commit beside them; returns the path. A file is replaced only by a whole one."
+    """Write weights with the settings, joints, unit, training data, version and commit beside them;
+    returns the path. A file is replaced only by a whole one."""
     from safetensors.torch import save_file
     small = lambda k, v: v.half() if half and v.is_floating_point() and 'running_' not in k else v
     state = {k: small(k, v.detach().cpu()).contiguous() for k, v in model.state_dict().items()}
-    about = dict(format='solopose', version=solopose.__version__, commit=source_commit(), unit='mm', skeleton=model.skeleton.name, joints=list(model.skeleton.joints), config=asdict(model.config),
+    about = dict(format='solopose', version=solopose.__version__, commit=source_commit(), unit='mm',
+                 skeleton=model.skeleton.name, joints=list(model.skeleton.joints),
+                 config=asdict(model.config),
                  training_data=training_data or model.metadata.get('training_data', 'unknown'))
     try: text = {k: json.dumps(v) for k, v in {**model.metadata, **metadata, **about}.items()}
-    except TypeError as e: raise ValueError(f'{path}: metadata must be plain values ({e}); turn arrays into lists') from None
+    except TypeError as e:
+        raise ValueError(f'{path}: metadata must be plain values ({e}); turn arrays into lists') from None
     with whole_file(path, sync=True) as part: save_file(state, part, metadata=text)
     return Path(path)
 
@@ -395,23 +439,40 @@ def describe_weights(
     if not Path(path).is_file(): raise ValueError(f'{path}: no such file of weights')
     try:
         with safe_open(path, 'pt') as f: about = f.metadata() or {}
-    except SafetensorError as e: raise ValueError(f'{path}: not a safetensors file ({e}); write one with save_weights') from None
-    if about.get('format') != '"solopose"': raise ValueError(f'{path}: no solopose weights (the file does not say so); write them with save_weights')
+    except SafetensorError as e:
+        raise ValueError(f'{path}: not a safetensors file ({e}); write one with save_weights') from None
+    if about.get('format') != '"solopose"':
+        raise ValueError(
+            f'{path}: no solopose weights (the file does not say so); write them with save_weights')
     try: return {k: json.loads(v) for k, v in about.items()}
-    except ValueError as e: raise ValueError(f'{path}: what it says about itself is not readable ({e}); write it again with save_weights') from None
+    except ValueError as e:
+        raise ValueError(
+            f'{path}: what it says about itself is not readable ({e}); write it again with save_weights') from None
 
 # %% ../nbs/07_model.ipynb #6f611dd5
 def _check_file(path, about, model, state):
     "ValueError with one line about the first thing that does not fit."
     name, joints = model.skeleton.name, model.skeleton.joints
-    if about.get('unit') != 'mm': raise ValueError(f"{path}: lengths are in {about.get('unit')!r}; this version works in mm")
-    if about.get('skeleton', name) != name: raise ValueError(f"{path}: made for the skeleton {about['skeleton']!r}, but its settings say {name!r}")
-    if tuple(about.get('joints', ())) != joints: raise ValueError(f"{path}: its joints are {', '.join(about.get('joints', ()))}; {name} has {', '.join(joints)}")
+    if about.get('unit') != 'mm':
+        raise ValueError(f"{path}: lengths are in {about.get('unit')!r}; this version works in mm")
+    if about.get('skeleton', name) != name:
+        raise ValueError(
+            f"{path}: made for the skeleton {about['skeleton']!r}, but its settings say {name!r}")
+    if tuple(about.get('joints', ())) != joints:
+        raise ValueError(
+            f"{path}: its joints are {', '.join(about.get('joints', ()))}; {name} has {', '.join(joints)}")
     odd = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
-    if odd: raise ValueError(f'{path}: {odd[0]!r} holds numbers that are not finite; training has failed, or the file is spoilt')
+    if odd:
+        raise ValueError(
+            f'{path}: {odd[0]!r} holds numbers that are not finite; training has failed, or the file is '
+            f'spoilt')
     want = model.state_dict()
-    bad = [k for k in want if k not in state or state[k].shape != want[k].shape] + [k for k in state if k not in want]
-    if bad: raise ValueError(f'{path}: {len(bad)} tensors do not fit the settings in the file, first {bad[0]!r}; it was written by version {about["version"]}, this is {solopose.__version__}')
+    bad = ([k for k in want if k not in state or state[k].shape != want[k].shape]
+           + [k for k in state if k not in want])
+    if bad:
+        raise ValueError(
+            f'{path}: {len(bad)} tensors do not fit the settings in the file, first {bad[0]!r}; it was '
+            f'written by version {about["version"]}, this is {solopose.__version__}')
 
 # %% ../nbs/07_model.ipynb #e21a4144
 RENAMED = dict(sides='transition')  # settings that have another name in older files
@@ -420,11 +481,15 @@ RENAMED = dict(sides='transition')  # settings that have another name in older f
 def load_weights(
     path, # a file written by `save_weights`
 ):
-    "The `SoloPose` a file describes, with its weights, in eval mode; `.metadata` is what the file says. ValueError in one line if something does not fit."
+    """The `SoloPose` a file describes, with its weights, in eval mode; `.metadata` is what the file
+    says. ValueError in one line if something does not fit."""
     from safetensors.torch import load_file
     about, state = describe_weights(path), load_file(path)
     try: model = SoloPose(make_config(**{RENAMED.get(k, k): v for k, v in about['config'].items()}))
-    except (KeyError, TypeError, ValueError) as e: raise ValueError(f"{path}: its settings are not understood ({e}); written by version {about.get('version')}, this is {solopose.__version__}") from None
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(
+            f"{path}: its settings are not understood ({e}); written by version {about.get('version')}, "
+            f"this is {solopose.__version__}") from None
     _check_file(path, about, model, state)
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     model.metadata = about
@@ -435,7 +500,8 @@ def list_pretrained(
     name='solopose-tiny', # a model's name
 ):
     "Tags of the weights on this machine that `create_model(name, pretrained=tag)` takes."
-    found = (p.name[len(name):-len('.safetensors')] for p in (Path(str(resources.files('solopose'))) / 'assets').glob(f'{name}*.safetensors'))
+    found = (p.name[len(name):-len('.safetensors')]
+             for p in (Path(str(resources.files('solopose'))) / 'assets').glob(f'{name}*.safetensors'))
     return sorted(t[1:] or 'shipped' for t in found if t == '' or t[0] == '.')
 
 # %% ../nbs/07_model.ipynb #0949a99b
@@ -445,8 +511,12 @@ def shipped_weights(
 ):
     "Path of weights that come with the package. ValueError that says which tags there are."
     tags = list_pretrained(name)
-    if tag not in tags: raise ValueError(f'no weights for {name!r} come with this version under the tag {tag!r} (tags: {", ".join(tags) or "none"}); train some, or pass pretrained=<path of a .safetensors file>')
-    return Path(str(resources.files('solopose'))) / 'assets' / (f'{name}.safetensors' if tag == 'shipped' else f'{name}.{tag}.safetensors')
+    if tag not in tags:
+        raise ValueError(
+            f'no weights for {name!r} come with this version under the tag {tag!r} (tags: '
+            f'{", ".join(tags) or "none"}); train some, or pass pretrained=<path of a .safetensors file>')
+    return (Path(str(resources.files('solopose'))) / 'assets' / (f'{name}.safetensors' if tag == 'shipped'
+        else f'{name}.{tag}.safetensors'))
 
 # %% ../nbs/07_model.ipynb #11a941a4
 def find_weights(
@@ -456,7 +526,8 @@ def find_weights(
     "Path of a file of weights, by tag or as it is."
     if pretrained is True: return shipped_weights(name)
     path = Path(pretrained)
-    return path if path.is_file() or path.suffix or path.parent.name else shipped_weights(name, str(pretrained))
+    return (path if path.is_file() or path.suffix or path.parent.name
+            else shipped_weights(name, str(pretrained)))
 
 # %% ../nbs/07_model.ipynb #2a0754bb
 def create_model(
@@ -468,56 +539,77 @@ def create_model(
 ):
     "A `SoloPose` by name. ValueError for an unknown name or weights that belong to another model."
     if name not in MODELS: raise ValueError(f'unknown model {name!r}; there are {", ".join(MODELS)}')
-    if not pretrained: return SoloPose(make_config(**{'name': name, **MODELS[name], **settings}), encoder_weights, trainable_encoder)
-    if settings or encoder_weights: raise ValueError(f'pretrained weights fix the settings; leave out {", ".join([*settings, *(["encoder_weights"] if encoder_weights else [])])}')
+    if not pretrained:
+        return SoloPose(make_config(**{'name': name, **MODELS[name], **settings}), encoder_weights,
+                        trainable_encoder)
+    if settings or encoder_weights:
+        raise ValueError(
+            f'pretrained weights fix the settings; leave out '
+            f'{", ".join([*settings, *(["encoder_weights"] if encoder_weights else [])])}')
     model = load_weights(find_weights(name, pretrained))
-    if model.config.name != name: raise ValueError(f'{pretrained}: these are weights of {model.config.name!r}, not of {name!r}')
+    if model.config.name != name:
+        raise ValueError(f'{pretrained}: these are weights of {model.config.name!r}, not of {name!r}')
     model.encoder.trainable = trainable_encoder
     model.encoder.requires_grad_(trainable_encoder)
     return model
 
 # %% ../nbs/07_model.ipynb #2fc5b9f5
-PARTS = ('encoder', 'stem', 'temporal', 'head.conv1', 'head.conv2', 'head.conv3', 'head.plane', 'head.maps.conv1', 'head.points', 'head.maps.conv2', 'head.maps.plane')  # parts of Fig. 3, as modules
+# parts of Fig. 3, as modules
+PARTS = ('encoder', 'stem', 'temporal', 'head.conv1', 'head.conv2', 'head.conv3', 'head.plane',
+         'head.maps.conv1', 'head.points', 'head.maps.conv2', 'head.maps.plane')
 
 # %% ../nbs/07_model.ipynb #1cad7abc
 def trace(
     model, # a `SoloPose`
     frames=None, # frames of the clip; None = as in its settings
 ):
-    "One real forward pass: for each part of Fig. 3 its name, output shape (without the batch), parameters, and MACs a frame."
+    """One real forward pass: for each part of Fig. 3 its name, output shape (without the batch),
+    parameters, and MACs a frame."""
     from torch.utils.flop_counter import FlopCounterMode
     T, S = frames or model.config.frames, model.config.image_size
     parts, shapes, was = dict(model.named_modules()), {}, model.training
-    hooks = [parts[k].register_forward_hook(lambda m, i, o, k=k: shapes.update({k: tuple(o.shape)})) for k in PARTS if k in parts]
-    fast = torch.backends.mha.get_fastpath_enabled(); torch.backends.mha.set_fastpath_enabled(False)  # its kernels are not counted
+    hooks = [parts[k].register_forward_hook(lambda m, i, o, k=k: shapes.update({k: tuple(o.shape)}))
+             for k in PARTS if k in parts]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its kernels are not counted
     try:
-        with FlopCounterMode(display=False) as f: model.eval()(torch.zeros(1, T, 3, S, S, device=next(model.parameters()).device))
-    finally: [h.remove() for h in hooks]; model.train(was); torch.backends.mha.set_fastpath_enabled(fast)
+        with FlopCounterMode(display=False) as f:
+            model.eval()(torch.zeros(1, T, 3, S, S, device=next(model.parameters()).device))
+    finally:
+        [h.remove() for h in hooks]
+        model.train(was)
+        torch.backends.mha.set_fastpath_enabled(fast)
     flops = {k.partition('.')[2]: sum(v.values()) for k, v in f.get_flop_counts().items()}
-    return [dict(part=k, shape=s, parameters=sum(p.numel() for p in parts[k].parameters()), macs=flops.get(k, 0) / 2 / T) for k, s in shapes.items()]
+    return [dict(part=k, shape=s, parameters=sum(p.numel() for p in parts[k].parameters()),
+                 macs=flops.get(k, 0) / 2 / T) for k, s in shapes.items()]
 
 # %% ../nbs/07_model.ipynb #2354b494
 def network_figure(
     model, # a `SoloPose`
     rows=None, # result of `trace`; made if not given
 ):
-    "Fig. 3 of the paper, drawn from the live module: what each part puts out, its parameters and its MACs a frame (plotly)."
+    """Fig. 3 of the paper, drawn from the live module: what each part puts out, its parameters and its
+    MACs a frame (plotly)."""
     import plotly.graph_objects as go
     rows, c, T = rows or trace(model), model.config, model.config.frames
     fig, centre, colours = go.Figure(), {}, dict(encoder='#7aa6d8', stem='#b9b9b9', temporal='#e3a35f')
-    says = dict(encoder=c.encoder, stem='linear embedding', temporal=f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}')
+    says = dict(encoder=c.encoder, stem='linear embedding',
+                temporal=f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}')
     main = [r for r in rows if not r['part'].endswith('plane')]
     for i, r in enumerate(rows):
         x, low = (i, 0) if r in main else (len(main) - 1, -3.2)
         tall = .3 + .25 * math.log10(1 + r['macs'] / 1e4)
         centre[r['part']] = (x, low)
-        fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall, fillcolor=colours.get(r['part'], '#8fbf8f'), line_width=1)
+        fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
+                      fillcolor=colours.get(r['part'], '#8fbf8f'), line_width=1)
         text = f"<b>{r['part']}</b><br>{says.get(r['part'], 'convolution')}<br>{' x '.join(map(str, r['shape']))}<br>{r['parameters'] / 1e6:.2f} M par., {r['macs'] / 1e6:.1f} MMAC"
         fig.add_annotation(x=x, y=low - tall - .15, text=text, showarrow=False, yanchor='top', font_size=10)
     arrow = dict(showarrow=True, arrowhead=2, axref='x', ayref='y', text='')
     for i in range(len(main)): fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **arrow)
     plane = next((r['part'] for r in rows if r['part'].endswith('plane')), None)
     if plane: fig.add_annotation(x=centre[plane][0] - .32, y=-3.2, ax=centre[plane][0] - .7, ay=-.1, **arrow)
-    fig.add_annotation(x=-.9, y=0, text=f'<b>{T} frames</b><br>3 x {c.image_size} x {c.image_size}', showarrow=False)
-    fig.update_xaxes(visible=False, range=[-1.3, len(main) - .4]); fig.update_yaxes(visible=False, range=[-5.4, 1.6])
+    fig.add_annotation(x=-.9, y=0, text=f'<b>{T} frames</b><br>3 x {c.image_size} x {c.image_size}',
+                       showarrow=False)
+    fig.update_xaxes(visible=False, range=[-1.3, len(main) - .4])
+    fig.update_yaxes(visible=False, range=[-5.4, 1.6])
     return fig.update_layout(width=1000, height=380, margin=dict(l=0, r=0, t=0, b=0), plot_bgcolor='white')

@@ -21,14 +21,18 @@ class Skeleton:
     name: str # short name, it is stored with every pose
     joints: tuple # joint names in storage order
     parent_of: dict = field(default_factory=dict, hash=False) # child name -> parent name; a root has no entry
-    made_of: dict = field(default_factory=dict, hash=False) # joint that is not stored -> names whose mean it is
+    # joint that is not stored -> names whose mean it is
+    made_of: dict = field(default_factory=dict, hash=False)
     def __post_init__(self):
         seen = set()
         for j in self.joints:
-            if j in seen: raise ValueError(f"skeleton {self.name!r} names {j!r} twice; give each joint its own name")
+            if j in seen:
+                raise ValueError(f"skeleton {self.name!r} names {j!r} twice; give each joint its own name")
             seen.add(j)
         for j in (*self.parent_of, *self.parent_of.values(), *(n for v in self.made_of.values() for n in v)):
-            if j not in seen: raise ValueError(f"skeleton {self.name!r} has no joint {j!r}; it has {', '.join(self.joints)}")
+            if j not in seen:
+                raise ValueError(
+                    f"skeleton {self.name!r} has no joint {j!r}; it has {', '.join(self.joints)}")
     def __len__(self): return len(self.joints)
 
 # %% ../nbs/00_skeleton.ipynb #4d852138
@@ -37,7 +41,8 @@ def index(self:Skeleton,
           *names): # joint names
     "Storage position of one joint, or the list of positions of several."
     for n in names:
-        if n not in self.joints: raise ValueError(f"skeleton {self.name!r} has no joint {n!r}; it has {', '.join(self.joints)}")
+        if n not in self.joints:
+            raise ValueError(f"skeleton {self.name!r} has no joint {n!r}; it has {', '.join(self.joints)}")
     found = [self.joints.index(n) for n in names]
     return found[0] if len(found) == 1 else found
 
@@ -57,7 +62,8 @@ def bones(self:Skeleton):
 @patch(as_prop=True)
 def neighbours(self:Skeleton):
     "Positions of the joints one bone away, for every joint (paper, section 4.2)."
-    return tuple(tuple(sorted({p for c, p in self.bones if c == i} | {c for c, p in self.bones if p == i})) for i in range(len(self)))
+    return tuple(tuple(sorted({p for c, p in self.bones if c == i} | {c for c, p in self.bones if p == i}))
+                 for i in range(len(self)))
 
 # %% ../nbs/00_skeleton.ipynb #fc1a83e0
 @patch(as_prop=True)
@@ -65,7 +71,9 @@ def mirror(self:Skeleton):
     "Permutation that exchanges every left joint with its right partner."
     def other(j):
         q = {'l_': 'r_', 'r_': 'l_'}.get(j[:2], j[:2]) + j[2:]
-        if q not in self.joints: raise ValueError(f"skeleton {self.name!r} has {j!r} but no {q!r}; a sided joint needs its partner")
+        if q not in self.joints:
+            raise ValueError(
+                f"skeleton {self.name!r} has {j!r} but no {q!r}; a sided joint needs its partner")
         return self.joints.index(q)
     return tuple(other(j) for j in self.joints)
 
@@ -88,47 +96,59 @@ def _skeleton(name, joints, parents, **made_of):
 
 # %% ../nbs/00_skeleton.ipynb #f28affbc
 SKELETON = _skeleton('solopose15',
-    'pelvis r_hip r_knee r_ankle l_hip l_knee l_ankle neck head l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist',
+    'pelvis r_hip r_knee r_ankle l_hip l_knee l_ankle neck head l_shoulder l_elbow l_wrist r_shoulder '
+    'r_elbow r_wrist',
     [-1, 0, 1, 2, 0, 4, 5, 0, 7, 7, 9, 10, 7, 12, 13])
 
 # %% ../nbs/00_skeleton.ipynb #1e685834
 def standing_pose():
     "A standing adult facing the camera: joints (15, 3), mm, camera frame, pelvis at the origin."
-    half = dict(hip=(110, 10, 0), knee=(125, 430, -45), ankle=(120, 840, 15), shoulder=(170, -480, 5), elbow=(225, -200, 25), wrist=(235, 45, -50))
+    half = dict(hip=(110, 10, 0), knee=(125, 430, -45), ankle=(120, 840, 15), shoulder=(170, -480, 5),
+                elbow=(225, -200, 25), wrist=(235, 45, -50))
     spot = {'pelvis': (0, 0, 0), 'neck': (0, -500, 0), 'head': (0, -700, -35)}
     for j, (x, y, z) in half.items(): spot |= {f'l_{j}': (x, y, z), f'r_{j}': (-x, y, z)}
     return np.array([spot[j] for j in SKELETON.joints], float)
 
 # %% ../nbs/00_skeleton.ipynb #354e8e88
 H36M_32 = _skeleton('h36m_32',
-    'pelvis r_hip r_knee r_ankle r_toe_base r_toe_end l_hip l_knee l_ankle l_toe_base l_toe_end spine_base spine neck nose head_top '
-    'l_clavicle l_shoulder l_elbow l_wrist l_thumb l_thumb_end l_hand l_hand_end r_clavicle r_shoulder r_elbow r_wrist r_thumb r_thumb_end r_hand r_hand_end',
-    [-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 0, 11, 12, 13, 14, 12, 16, 17, 18, 19, 20, 19, 22, 12, 24, 25, 26, 27, 28, 27, 30], head=('head_top',))
+    'pelvis r_hip r_knee r_ankle r_toe_base r_toe_end l_hip l_knee l_ankle l_toe_base l_toe_end spine_base '
+    'spine neck nose head_top '
+    'l_clavicle l_shoulder l_elbow l_wrist l_thumb l_thumb_end l_hand l_hand_end r_clavicle r_shoulder '
+    'r_elbow r_wrist r_thumb r_thumb_end r_hand r_hand_end',
+    [-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 0, 11, 12, 13, 14, 12, 16, 17, 18, 19, 20, 19, 22, 12, 24, 25, 26, 27,
+     28, 27, 30], head=('head_top',))
 
 H36M_17 = _skeleton('h36m_17',
-    'pelvis r_hip r_knee r_ankle l_hip l_knee l_ankle spine neck nose head_top l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist',
+    'pelvis r_hip r_knee r_ankle l_hip l_knee l_ankle spine neck nose head_top l_shoulder l_elbow l_wrist '
+    'r_shoulder r_elbow r_wrist',
     [-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15], head=('head_top',))
 
 MADS_19 = _skeleton('mads_19',
-    'neck pelvis l_hip l_knee l_ankle l_toe r_hip r_knee r_ankle r_toe l_shoulder l_elbow l_wrist l_hand r_shoulder r_elbow r_wrist r_hand head',
+    'neck pelvis l_hip l_knee l_ankle l_toe r_hip r_knee r_ankle r_toe l_shoulder l_elbow l_wrist l_hand '
+    'r_shoulder r_elbow r_wrist r_hand head',
     [-1, 0, 1, 2, 3, 4, 1, 6, 7, 8, 0, 10, 11, 12, 0, 14, 15, 16, 0])
 
 MADS_15 = _skeleton('mads_15',
-    'neck pelvis l_hip l_knee l_ankle r_hip r_knee r_ankle l_shoulder l_elbow l_wrist r_shoulder r_elbow r_wrist head',
+    'neck pelvis l_hip l_knee l_ankle r_hip r_knee r_ankle l_shoulder l_elbow l_wrist r_shoulder r_elbow '
+    'r_wrist head',
     [-1, 0, 1, 2, 3, 1, 5, 6, 0, 8, 9, 0, 11, 12, 0])
 
 COCO_17 = _skeleton('coco_17',
-    'nose l_eye r_eye l_ear r_ear l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist l_hip r_hip l_knee r_knee l_ankle r_ankle',
+    'nose l_eye r_eye l_ear r_ear l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist l_hip r_hip l_knee '
+    'r_knee l_ankle r_ankle',
     [-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14],
     pelvis=('l_hip', 'r_hip'), neck=('l_shoulder', 'r_shoulder'), head=('nose',))
 
 MPI_28 = _skeleton('mpi_28',
-    'spine3 spine4 spine2 spine pelvis neck head head_top l_clavicle l_shoulder l_elbow l_wrist l_hand r_clavicle r_shoulder r_elbow r_wrist r_hand '
+    'spine3 spine4 spine2 spine pelvis neck head head_top l_clavicle l_shoulder l_elbow l_wrist l_hand '
+    'r_clavicle r_shoulder r_elbow r_wrist r_hand '
     'l_hip l_knee l_ankle l_foot l_toe r_hip r_knee r_ankle r_foot r_toe',
-    [2, 0, 3, 4, -1, 1, 5, 6, 5, 8, 9, 10, 11, 5, 13, 14, 15, 16, 4, 18, 19, 20, 21, 4, 23, 24, 25, 26], head=('head_top',))
+    [2, 0, 3, 4, -1, 1, 5, 6, 5, 8, 9, 10, 11, 5, 13, 14, 15, 16, 4, 18, 19, 20, 21, 4, 23, 24, 25, 26],
+    head=('head_top',))
 
 MPI_17 = _skeleton('mpi_17',
-    'head_top neck r_shoulder r_elbow r_wrist l_shoulder l_elbow l_wrist r_hip r_knee r_ankle l_hip l_knee l_ankle pelvis spine head',
+    'head_top neck r_shoulder r_elbow r_wrist l_shoulder l_elbow l_wrist r_hip r_knee r_ankle l_hip l_knee '
+    'l_ankle pelvis spine head',
     [1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1], head=('head_top',))
 
 SKELETONS = {s.name: s for s in (SKELETON, H36M_32, H36M_17, MADS_19, MADS_15, COCO_17, MPI_28, MPI_17)}
@@ -143,7 +163,10 @@ def recipe(src, # Skeleton the points are in
     out = tuple(made.get(j, (j,)) for j in dst.joints)
     for j, names in zip(dst.joints, out):
         for n in names:
-            if n not in src.joints: raise ValueError(f"skeleton {src.name!r} cannot supply {j!r} (no joint {n!r}); say {j}=(...) with some of {', '.join(src.joints)}")
+            if n not in src.joints:
+                raise ValueError(
+                    f"skeleton {src.name!r} cannot supply {j!r} (no joint {n!r}); say {j}=(...) with some "
+                    f"of {', '.join(src.joints)}")
     return out
 
 # %% ../nbs/00_skeleton.ipynb #7c42a379
@@ -151,10 +174,15 @@ def convert_joints(points, # joints of src, (..., J_src, D), any unit and frame,
            src, # Skeleton the points are in
            dst=SKELETON, # Skeleton wanted
            **made_of): # overrides, e.g. head=('l_ear', 'r_ear')
-    "Convert poses between skeletons by joint name; absent joints become true means (formats differ, paper section 3)."
-    if points.shape[-2] != len(src): raise ValueError(f"points of shape {tuple(points.shape)} are not {src.name!r}: axis -2 must have {len(src)} joints")
-    points = points if (points.is_floating_point() if torch.is_tensor(points) else points.dtype.kind == 'f') else points * 1.
-    picked = [points[..., [src.joints.index(n) for n in names], :].mean(-2) for names in recipe(src, dst, **made_of)]
+    """Convert poses between skeletons by joint name; absent joints become true means (formats differ,
+    paper section 3)."""
+    if points.shape[-2] != len(src):
+        raise ValueError(
+            f"points of shape {tuple(points.shape)} are not {src.name!r}: axis -2 must have {len(src)} joints")
+    points = (points if (points.is_floating_point() if torch.is_tensor(points) else points.dtype.kind == 'f')
+              else points * 1.)
+    picked = [points[..., [src.joints.index(n) for n in names], :].mean(-2)
+              for names in recipe(src, dst, **made_of)]
     return torch.stack(picked, -2) if torch.is_tensor(points) else np.stack(picked, -2)
 
 # %% ../nbs/00_skeleton.ipynb #ab085b1b
@@ -163,10 +191,14 @@ def flip(points, # joints (..., J, D), root-relative or camera frame, numpy or t
          axis='x'): # axis to mirror: 'x', 'y' or 'z'
     "Mirror poses across an axis and exchange left and right joints."
     if axis not in ('x', 'y', 'z'): raise ValueError(f"axis {axis!r} is not one of 'x', 'y', 'z'")
-    if points.shape[-2] != len(skeleton): raise ValueError(f"points of shape {tuple(points.shape)} are not {skeleton.name!r}: axis -2 must have {len(skeleton)} joints")
+    if points.shape[-2] != len(skeleton):
+        raise ValueError(
+            f"points of shape {tuple(points.shape)} are not {skeleton.name!r}: axis -2 must have "
+            f"{len(skeleton)} joints")
     sign = [-1. if a == axis else 1. for a in 'xyz'[:points.shape[-1]]]
     out = points[..., list(skeleton.mirror), :]
-    return out * (torch.tensor(sign, dtype=out.dtype, device=out.device) if torch.is_tensor(out) else np.array(sign, out.dtype))
+    return (out * (torch.tensor(sign, dtype=out.dtype, device=out.device) if torch.is_tensor(out)
+                   else np.array(sign, out.dtype)))
 
 # %% ../nbs/00_skeleton.ipynb #c993d5cb
 def _cross(a, b): return torch.linalg.cross(a, b) if torch.is_tensor(a) else np.cross(a, b)
@@ -174,8 +206,11 @@ def _cross(a, b): return torch.linalg.cross(a, b) if torch.is_tensor(a) else np.
 def _norm(v): return (v * v).sum(-1)[..., None] ** .5
 
 def _up(points, up, skeleton):
-    if up is None: up = points[..., skeleton.index('l_shoulder', 'r_shoulder'), :].mean(-2) - points[..., skeleton.index('pelvis'), :]
-    elif torch.is_tensor(points): up = torch.as_tensor(up, dtype=points.dtype, device=points.device).expand(points.shape[:-2] + (3,))
+    if up is None:
+        up = (points[..., skeleton.index('l_shoulder', 'r_shoulder'), :].mean(-2) - points[...,
+            skeleton.index('pelvis'), :])
+    elif torch.is_tensor(points):
+        up = torch.as_tensor(up, dtype=points.dtype, device=points.device).expand(points.shape[:-2] + (3,))
     else: up = np.broadcast_to(np.asarray(up, float), points.shape[:-2] + (3,))
     return up / _norm(up)
 
@@ -192,7 +227,8 @@ def forward(points, # joints (..., J, 3), numpy or torch
 def evidence(points, # joints (..., J, 3), numpy or torch
              up=None, # direction up, None takes the trunk
              skeleton=SKELETON): # Skeleton of the points
-    "Sum of knee bends and head offset, horizontal, in the unit of the points: what the body says is forwards."
+    """Sum of knee bends and head offset, horizontal, in the unit of the points: what the body says is
+    forwards."""
     at, u = lambda j: points[..., skeleton.index(j), :], _up(points, up, skeleton)
     flat = lambda v: v - (v * u).sum(-1)[..., None] * u
     e = flat(at('head') - at('neck')) if {'head', 'neck'} <= set(skeleton.joints) else 0.
@@ -206,7 +242,8 @@ def evidence(points, # joints (..., J, 3), numpy or torch
 def facing(points, # joints (..., J, 3), numpy or torch
            up=None, # direction up in the frame of the points, None takes the trunk
            skeleton=SKELETON): # Skeleton of the points
-    "Cosine between the labelled forward direction and the body's own evidence: +1 agrees, -1 sides exchanged, 0 unknown."
+    """Cosine between the labelled forward direction and the body's own evidence: +1 agrees, -1 sides
+    exchanged, 0 unknown."""
     f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
     n = _norm(e)[..., 0]
     ok = n > 1e-9
@@ -215,7 +252,8 @@ def facing(points, # joints (..., J, 3), numpy or torch
 # %% ../nbs/00_skeleton.ipynb #512dc8a1
 def twist(points, # joints (..., J, 3), numpy or torch
           skeleton=SKELETON): # Skeleton of the points; it needs hips and shoulders
-    "Cosine between hip line and shoulder line: near +1, and negative where arms and legs disagree about the sides."
+    """Cosine between hip line and shoulder line: near +1, and negative where arms and legs disagree
+    about the sides."""
     a = points[..., skeleton.index('l_shoulder'), :] - points[..., skeleton.index('r_shoulder'), :]
     b = points[..., skeleton.index('l_hip'), :] - points[..., skeleton.index('r_hip'), :]
     return (a * b).sum(-1) / (_norm(a) * _norm(b))[..., 0]
@@ -232,7 +270,9 @@ def _check_root(position, root, unit, skeleton):
     if root is None or unit != 'mm': return
     away = np.linalg.norm(position[:, skeleton.index(root)], axis=1)
     if np.isfinite(away).any() and np.nanmedian(away) > 250:
-        raise ValueError(f"root={root!r} says that positions are relative to the {root}, but it lies {np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
+        raise ValueError(
+            f"root={root!r} says that positions are relative to the {root}, but it lies "
+            f"{np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
 
 # %% ../nbs/00_skeleton.ipynb #43359f20
 def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, numpy or torch
@@ -248,18 +288,28 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
     position = np.asarray(position.detach().cpu() if torch.is_tensor(position) else position)
     if position.ndim == 3: position = position[..., None]
     if position.ndim != 4 or position.shape[1:3] != (len(skeleton), 3):
-        raise ValueError(f"position of shape {position.shape} is not (T, {len(skeleton)}, 3) or (T, {len(skeleton)}, 3, N)")
-    if frame not in AXES and 'axes' not in attrs: raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; pass axes='...' in words with a frame of your own")
+        raise ValueError(
+            f"position of shape {position.shape} is not (T, {len(skeleton)}, 3) or (T, {len(skeleton)}, 3, N)")
+    if frame not in AXES and 'axes' not in attrs:
+        raise ValueError(
+            f"frame {frame!r} is not one of {', '.join(AXES)}; pass axes='...' in words with a frame of "
+            f"your own")
     if not fps > 0: raise ValueError(f"fps {fps} is not positive; poses need a frame rate")
     _check_root(position, root, unit, skeleton)
     T, J, _, N = position.shape
-    confidence = np.full((T, J, N), np.nan) if confidence is None else np.asarray(confidence.detach().cpu() if torch.is_tensor(confidence) else confidence).reshape(T, J, N)
+    confidence = (np.full((T, J, N), np.nan) if confidence is None
+                  else np.asarray(confidence.detach().cpu() if torch.is_tensor(confidence)
+                                  else confidence).reshape(T, J, N))
     individuals = list(individuals or [f'id_{i}' for i in range(N)])
-    if len(individuals) != N: raise ValueError(f"{len(individuals)} names {individuals} for {N} individuals; give one name each")
-    return xr.Dataset({'position': (('time', 'space', 'keypoints', 'individuals'), position.transpose(0, 2, 1, 3)),
+    if len(individuals) != N:
+        raise ValueError(f"{len(individuals)} names {individuals} for {N} individuals; give one name each")
+    return xr.Dataset({'position': (('time', 'space', 'keypoints', 'individuals'), position.transpose(0, 2, 1,
+        3)),
                        'confidence': (('time', 'keypoints', 'individuals'), confidence)},
-                      coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoints=list(skeleton.joints), individuals=individuals),
-                      attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''), root=root or 'none',
+                      coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoints=list(skeleton.joints),
+                                  individuals=individuals),
+                      attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame,
+                                 axes=AXES.get(frame, ''), root=root or 'none',
                                  skeleton=skeleton.name, source_software='solopose', ds_type='poses') | attrs)
 
 # %% ../nbs/00_skeleton.ipynb #d7c5325b
@@ -268,24 +318,37 @@ def check_poses(ds, # dataset to check
                 unit='mm'): # unit that is required, None accepts any
     "Raise a clear `ValueError` unless `ds` is a pose dataset in the given frame and unit; returns `ds`."
     for dim in ('time', 'space', 'keypoints', 'individuals'):
-        if dim not in ds.dims: raise ValueError(f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); make one with pose_dataset")
+        if dim not in ds.dims:
+            raise ValueError(
+                f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); make one "
+                f"with pose_dataset")
     for var in ('position', 'confidence'):
-        if var not in ds: raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
+        if var not in ds:
+            raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
     for a in ('fps', 'unit', 'frame', 'root'):
         if a not in ds.attrs: raise ValueError(f"pose dataset does not say its {a!r}; set ds.attrs[{a!r}]")
-    if frame and ds.attrs['frame'] != frame: raise ValueError(f"poses are in frame {ds.attrs['frame']!r}, wanted {frame!r}; convert them first")
-    if unit and ds.attrs['unit'] != unit: raise ValueError(f"poses are in {ds.attrs['unit']!r}, wanted {unit!r}; convert them first")
+    if frame and ds.attrs['frame'] != frame:
+        raise ValueError(f"poses are in frame {ds.attrs['frame']!r}, wanted {frame!r}; convert them first")
+    if unit and ds.attrs['unit'] != unit:
+        raise ValueError(f"poses are in {ds.attrs['unit']!r}, wanted {unit!r}; convert them first")
     if ds.attrs['unit'] == 'mm':
         size = float((ds.position.max('keypoints') - ds.position.min('keypoints')).max('space').median())
-        if size < 300 or size > 5000: raise ValueError(f"poses say 'mm' but the people are {size:.3g} long (a person has 900 to 2300); multiply by 1000 if they are metres, by 10 if centimetres")
+        if size < 300 or size > 5000:
+            raise ValueError(
+                f"poses say 'mm' but the people are {size:.3g} long (a person has 900 to 2300); multiply by "
+                f"1000 if they are metres, by 10 if centimetres")
     return ds
 
 # %% ../nbs/00_skeleton.ipynb #1ee1112a
 def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
-    "Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the skeleton's order."
+    """Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the
+    skeleton's order."""
     missing = [j for j in skeleton.joints if j not in ds.keypoints.values]
-    if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
-    p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints', 'space', 'individuals').values
+    if missing:
+        raise ValueError(
+            f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
+    p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints',
+        'space', 'individuals').values
     p = torch.from_numpy(np.array(p, 'float32'))
     return p[..., 0] if p.shape[-1] == 1 else p

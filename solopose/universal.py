@@ -30,7 +30,8 @@ class TorsoSize:
     shoulders: float = 0. # sum of shoulder widths, mm
     trunks: float = 0. # sum of distances from the shoulder midpoint to the pubis, mm
     skipped: int = 0 # frames without one of the three keypoints
-    def __add__(self, other): return TorsoSize(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values())))
+    def __add__(self, other):
+        return TorsoSize(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values())))
 
 # %% ../nbs/02_universal.ipynb #20401b48
 @patch
@@ -38,13 +39,18 @@ def add(self:TorsoSize,
         points, # joints (..., J, 3), mm, numpy or torch
         skeleton=SKELETON): # Skeleton of the points
     "Count more poses (paper Eq. 1); returns the accumulator."
-    left, right, pubis = np.moveaxis(np.asarray(reference_points(points, skeleton), float).reshape(-1, 3, 3), 1, 0)
+    left, right, pubis = np.moveaxis(np.asarray(reference_points(points, skeleton), float).reshape(-1, 3, 3),
+                                     1, 0)
     width, trunk = np.linalg.norm(left - right, axis=-1), np.linalg.norm((left + right) / 2 - pubis, axis=-1)
     ok = np.isfinite(width) & np.isfinite(trunk)
     if ok.any() and not 150 < np.median(width[ok]) < 700:
-        raise ValueError(f"shoulders are {np.median(width[ok]):.3g} apart (median); Eq. 1 wants mm, where a person has 250 to 450")
-    self.frames += int(ok.sum()); self.skipped += int((~ok).sum())
-    self.shoulders += float(width[ok].sum()); self.trunks += float(trunk[ok].sum())
+        raise ValueError(
+            f"shoulders are {np.median(width[ok]):.3g} apart (median); Eq. 1 wants mm, where a person has "
+            f"250 to 450")
+    self.frames += int(ok.sum())
+    self.skipped += int((~ok).sum())
+    self.shoulders += float(width[ok].sum())
+    self.trunks += float(trunk[ok].sum())
     return self
 
 # %% ../nbs/02_universal.ipynb #99c61a3d
@@ -79,7 +85,10 @@ class Reference:
     unit: float = 175. # mm in one universal unit, Ms / 2
     name: str = 'paper'
     def __post_init__(self):
-        if not (self.height > self.pubis and self.unit > 0): raise ValueError(f"reference {self.name!r}: shoulders at {self.height} must be above the pubis at {self.pubis}, and the unit {self.unit} mm positive")
+        if not (self.height > self.pubis and self.unit > 0):
+            raise ValueError(
+                f"reference {self.name!r}: shoulders at {self.height} must be above the pubis at "
+                f"{self.pubis}, and the unit {self.unit} mm positive")
 
 # %% ../nbs/02_universal.ipynb #fb98df5d
 def change_frame(points, # (..., 3), mm, numpy or torch
@@ -100,14 +109,16 @@ def change_frame(points, # (..., 3), mm, numpy or torch
 def triangle(self:Reference,
              frame='rfu'): # 'rfu' or 'frd'
     "Left shoulder, right shoulder and pubis (3, 3), mm."
-    return change_frame(np.array([[-1, 0, self.height], [1, 0, self.height], [0, 0, self.pubis]]) * self.unit, 'rfu', frame, self)
+    return change_frame(np.array([[-1, 0, self.height], [1, 0, self.height], [0, 0, self.pubis]]) * self.unit,
+                        'rfu', frame, self)
 
 # %% ../nbs/02_universal.ipynb #32b96731
 def reference_from(sizes=None, # TorsoSize over the collection (Eq. 1), or None
                    kind='paper'): # 'paper' keeps its constants, 'data' takes the height from Eq. 1
     "The reference triangle for a collection: unit Ms / 2, height by the paper or by the data."
     if kind not in ('paper', 'data'): raise ValueError(f"reference {kind!r} is not 'paper' or 'data'")
-    if sizes is None and kind == 'data': raise ValueError("reference 'data' needs the sizes of Eq. 1; pass sizes=TorsoSize().add(points)")
+    if sizes is None and kind == 'data':
+        raise ValueError("reference 'data' needs the sizes of Eq. 1; pass sizes=TorsoSize().add(points)")
     unit = sizes.Ms / 2 if sizes else Reference.unit
     return Reference(.5 + sizes.Msp / unit if kind == 'data' else 3., .5, unit, kind)
 
@@ -147,18 +158,24 @@ def key_frame(points, # joints (T, J, 3), mm, numpy or torch
               clusters=3, # of k-means (paper section 3.1)
               most=500, # upright frames that are clustered; of more, evenly spaced ones
               skeleton=SKELETON): # Skeleton of the points
-    "Index of the key frame: upright, and nearest the centre of the largest posture cluster (paper section 3.1)."
+    """Index of the key frame: upright, and nearest the centre of the largest posture cluster (paper
+    section 3.1)."""
     points = np.asarray(points, float)
-    if points.ndim != 3: raise ValueError(f"a key frame is chosen in one video (T, J, 3), not in {points.shape}")
+    if points.ndim != 3:
+        raise ValueError(f"a key frame is chosen in one video (T, J, 3), not in {points.shape}")
     usable = np.isfinite(points[:, skeleton.index('pelvis', *UPPER_BODY)]).all((1, 2))
     if not usable.any(): raise ValueError(f"none of {len(points)} frames has the whole upper body")
     angle = trunk_tilt(points, up, skeleton)
     upright = np.flatnonzero(usable & (np.nan_to_num(angle, nan=180) <= max_tilt))
-    if not len(upright): raise ValueError(f"none of {len(points)} frames is upright: the smallest trunk_tilt is {np.nanmin(angle):.0f} degrees; raise max_tilt={max_tilt} or give up=")
+    if not len(upright):
+        raise ValueError(
+            f"none of {len(points)} frames is upright: the smallest trunk_tilt is {np.nanmin(angle):.0f} "
+            f"degrees; raise max_tilt={max_tilt} or give up=")
     from sklearn.cluster import KMeans
     upright = upright[::-(-len(upright) // most)]
     x = posture(points[upright], skeleton)
-    with _threads().limit(limits=1): fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
+    with _threads().limit(limits=1):
+        fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
     biggest = np.bincount(fit.labels_).argmax()
     inside = np.flatnonzero(fit.labels_ == biggest)
     return int(upright[inside[np.linalg.norm(x[inside] - fit.cluster_centers_[biggest], axis=1).argmin()]])
@@ -166,7 +183,8 @@ def key_frame(points, # joints (T, J, 3), mm, numpy or torch
 # %% ../nbs/02_universal.ipynb #021ebd32
 @dataclass
 class Universal:
-    "A stored projection into the universal frame: R (..., 3, 3), t (..., 3) in mm, key frames, and the reference it was fitted to."
+    """A stored projection into the universal frame: R (..., 3, 3), t (..., 3) in mm, key frames, and the
+    reference it was fitted to."""
     R: np.ndarray # rotation from the frame of the poses to the universal frame
     t: np.ndarray # translation, mm
     key: np.ndarray # index of the key frame in the video, or in each clip
@@ -179,13 +197,21 @@ def check_facing(points, # joints (T, J, 3), mm, numpy
                  up=None, # direction up, None takes the trunk
                  least=0., # smallest agreement that is accepted, -1..1
                  skeleton=SKELETON): # Skeleton of the points
-    "Agreement between the labelled forward direction and knees and head over a video, -1..1; raises if it is negative."
+    """Agreement between the labelled forward direction and knees and head over a video, -1..1; raises if
+    it is negative."""
     points = np.asarray(points, float)
     f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
     votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
     agreement = float(votes / total) if total > 1e-6 else 0.
-    if agreement < least: raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right are exchanged, the fit would turn the person by 180 degrees; check the joint mapping or pass check=False")
-    if np.nanmedian(twist(points, skeleton)) < 0: raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; check the joint mapping or pass check=False")
+    if agreement < least:
+        raise ValueError(
+            f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right are "
+            f"exchanged, the fit would turn the person by 180 degrees; check the joint mapping or pass "
+            f"check=False")
+    if np.nanmedian(twist(points, skeleton)) < 0:
+        raise ValueError(
+            "hips and shoulders disagree about left and right: arms or legs are exchanged; check the joint "
+            "mapping or pass check=False")
     return agreement
 
 # %% ../nbs/02_universal.ipynb #a1ef8236
@@ -210,13 +236,20 @@ def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clip
                   check=True, # refuse people who face backwards
                   max_tilt=20., # a frame is upright up to this angle, degrees
                   skeleton=SKELETON): # Skeleton of the points
-    "Find the motion into the universal frame (paper sections 3.1-3.3); raises if no frame is upright or if sides are exchanged."
+    """Find the motion into the universal frame (paper sections 3.1-3.3); raises if no frame is upright
+    or if sides are exchanged."""
     points = np.asarray(points.detach().cpu() if torch.is_tensor(points) else points, float)
     if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
-    if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4): raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; give (T, J, 3) or clips (B, T, J, 3)")
+    if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4):
+        raise ValueError(
+            f"scope {scope!r} cannot use poses of shape {points.shape}; give (T, J, 3) or clips (B, T, J, 3)")
     fit = lambda p, k, where='': _fit_one(p, reference, frame, up, k, check, max_tilt, skeleton, where)
     if scope == 'video': R, t, key, res = fit(points.reshape(-1, *points.shape[-2:]), key)
-    else: R, t, key, res = (np.stack(v) for v in zip(*(fit(p, None if key is None else key[i], f'clip {i}: ') for i, p in enumerate(points))))
+    else:
+        R, t, key, res = (np.stack(v)
+                          for v in zip(
+                              *(fit(p, None if key is None else key[i], f'clip {i}: ')
+                                for i, p in enumerate(points))))
     return Universal(R, t, np.asarray(key), reference, frame, np.asarray(res))
 
 # %% ../nbs/02_universal.ipynb #53842f7b
@@ -224,7 +257,10 @@ def _broadcast(fit, p):
     "R and t in the kind of p, with a frame axis where there is one motion per clip."
     R, t = np.asarray(fit.R), np.asarray(fit.t)
     if R.ndim > 2:
-        if p.ndim < 4 or p.shape[0] != len(R): raise ValueError(f"{len(R)} motions do not belong to poses of shape {tuple(p.shape)}; give the {len(R)} clips they were fitted to")
+        if p.ndim < 4 or p.shape[0] != len(R):
+            raise ValueError(
+                f"{len(R)} motions do not belong to poses of shape {tuple(p.shape)}; give the {len(R)} "
+                f"clips they were fitted to")
         R, t = R[:, None], t[:, None]
     if torch.is_tensor(p): return tuple(torch.as_tensor(x, dtype=p.dtype, device=p.device) for x in (R, t))
     return R, t
@@ -249,13 +285,16 @@ def from_universal(points, # joints (..., J, 3) in the universal frame, numpy or
     return apply_rigid(points, *invert_rigid(*_broadcast(fit, points)))
 
 # %% ../nbs/02_universal.ipynb #3afc590a
-def fit_views(views, # dict: name of the view -> joints (T, J, 3) or clips (B, T, J, 3), mm, all of the same frames
+def fit_views(
+    views, # dict: name of the view -> joints (T, J, 3) or clips (B, T, J, 3), mm, all of the same frames
               ups=None, # dict: name of the view -> direction up in its frame; None takes the mean trunk direction
               key=None, # key frame, or one for each clip; None lets the first view choose
               **kwargs): # of `fit_universal`
-    "One motion for each view of a take, all of them at the same key frame (paper section 3.1 and Fig. 1): name -> `Universal`."
+    """One motion for each view of a take, all of them at the same key frame (paper section 3.1 and Fig.
+    1): name -> `Universal`."""
     lengths = {n: tuple(p.shape[:-2]) for n, p in views.items()}
-    if len(set(lengths.values())) > 1: raise ValueError(f"the views of one take must have the same frames, not {lengths}")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the views of one take must have the same frames, not {lengths}")
     fits = {}
     for n, p in views.items():
         fits[n] = fit_universal(p, up=None if ups is None else ups[n], key=key, **kwargs)
@@ -273,9 +312,12 @@ def multiview_error(many): # poses of all views (V, T, J, 3), mm, or a list of V
 @patch
 def to_dict(self:Universal):
     "Plain lists and numbers, fit for JSON."
-    return dict(R=np.asarray(self.R).tolist(), t=np.asarray(self.t).tolist(), key=np.asarray(self.key).tolist(), reference=asdict(self.reference), frame=self.frame, residual=np.asarray(self.residual).tolist())
+    return dict(R=np.asarray(self.R).tolist(), t=np.asarray(self.t).tolist(),
+                key=np.asarray(self.key).tolist(), reference=asdict(self.reference), frame=self.frame,
+                residual=np.asarray(self.residual).tolist())
 
 # %% ../nbs/02_universal.ipynb #7b76b8e4
 def universal_from_dict(d): # what `Universal.to_dict` gave
     "The stored motion again."
-    return Universal(np.array(d['R']), np.array(d['t']), np.array(d['key']), Reference(**d['reference']), d['frame'], np.array(d['residual']))
+    return Universal(np.array(d['R']), np.array(d['t']), np.array(d['key']), Reference(**d['reference']),
+                     d['frame'], np.array(d['residual']))
