@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .skeleton import SKELETON, facing, evidence, forward, twist
+from .poses import facing, evidence, forward, twist
+from .skeleton import SKELETON
 from .kabsch import kabsch, apply_rigid, invert_rigid
 
 # %% ../nbs/02_universal.ipynb #47b1a4c8
