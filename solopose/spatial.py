@@ -205,9 +205,23 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
     return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
             getattr(net, 'image_std', None) or CLIP_STD)
 
+# %% ../nbs/05_spatial.ipynb #5b1a0e02
+def _blazepose_tower(arch, tag, path, image_size, out_index, extra):
+    "(tower, image size, mean, std) of a landmark network of BlazePose, see 05a_blazepose."
+    from solopose.blazepose import BlazePoseTower
+    if tag:
+        raise ValueError(
+            f"'blazepose:{arch}': no weight file {tag!r}; write one with `solopose_blazepose {arch}` and "
+            f"give its path")
+    if out_index is not None:
+        raise ValueError(f"'blazepose:{arch}' has no out_index; say parts=(...) for other tokens")
+    tower = BlazePoseTower(arch, **extra)
+    if path: load_tower(tower, path)
+    return tower, image_size or 256, (0., 0., 0.), (1., 1., 1.)
+
 # %% ../nbs/05_spatial.ipynb #26634492
 # what may stand before the colon of an encoder's name
-BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)
+BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose=_blazepose_tower)
 
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
@@ -228,7 +242,7 @@ def measure(
 class SpatialEncoder(nn.Module):
     "Frames to tokens (section 4.1): the token of the whole frame first, then the grid row by row."
     def __init__(self,
-        name='open_clip:ViT-B-32', # 'open_clip:NAME' or 'timm:NAME'; 'timm:byobnet' is `plain_resnet`
+        name='open_clip:ViT-B-32', # 'open_clip:NAME', 'timm:NAME' or 'blazepose:NAME'; 'timm:byobnet' is `plain_resnet`
         pretrained=None, # tag of published weights, path of a weight file, True (timm's default), or None for random weights
         image_size=None, # side of the square frames, px; None = the tower's own
         trainable=True, # False: weights frozen, always in eval mode, no gradient
@@ -238,7 +252,7 @@ class SpatialEncoder(nn.Module):
         super().__init__()
         backend, _, arch = name.partition(':')
         if backend not in BACKENDS or not arch:
-            raise ValueError(f"encoder {name!r}: write 'open_clip:NAME' or 'timm:NAME'")
+            raise ValueError(f"encoder {name!r}: write 'open_clip:NAME', 'timm:NAME' or 'blazepose:NAME'")
         path = (pretrained if isinstance(pretrained, (str, os.PathLike)) and os.path.exists(pretrained)
                 else None)
         self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch,
@@ -280,7 +294,8 @@ def paper_map(
     "Tokens to the 1 x 200 x 192 map of section 4.1, each token in four rows; maps come back as tokens."
     if tokens.dim() == 4: return tokens.reshape(len(tokens), -1, 4 * tokens.shape[-1])
     n, length, width = tokens.shape
-    if width % 4: raise ValueError(f'tokens are {width} wide; the map cuts each in four equal rows')
+    if width % 4:
+        raise ValueError(f'tokens are {width} wide; the map cuts each in four equal rows')
     return tokens.reshape(n, 1, 4 * length, width // 4)
 
 # %% ../nbs/05_spatial.ipynb #20d5923e
