@@ -176,11 +176,9 @@ def attend(
 
 # %% ../nbs/06_temporal.ipynb #86eea92c
 @patch
-def _windows(self:WindowAttention3D, qkv, n, shared):
-    "Queries, keys and values (B, G, n, d) of tokens in windows, (B, windows*n, 3*C)."
-    B, places, _ = qkv.shape
-    qkv = qkv.view(B, places // n, n, 3, self.heads, self.width // self.heads).permute(3, 0, 1, 4, 2, 5)
-    return [y.flatten(*((0, 1) if shared else (1, 2))) for y in qkv]
+def _windows(self:WindowAttention3D, qkv, n):
+    "Queries, keys and values of tokens in windows of n: (3, B, windows, heads, n, d)."
+    return qkv.unflatten(1, (-1, n)).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
 
 # %% ../nbs/06_temporal.ipynb #340321dd
 @patch
@@ -191,13 +189,12 @@ def forward(self:WindowAttention3D,
     B, *size, C = x.shape
     window, shift = fit_window(size, self.window, self.shift)
     n, (order, place) = math.prod(window), window_order(tuple(size), window, shift, x.device)
-    qkv = self.qkv(x.flatten(1, 3)).index_select(1, order)
+    qkv = self._windows(self.qkv(x.flatten(1, 3)).index_select(1, order), n)
     add = self.scores(size, window, shift)
-    q, k, v = self._windows(qkv, n, add.shape[0] == 1)   # one bias for all windows, or one for each
-    y = attend(q, k, v, add.flatten(0, 1)[None].to(q.dtype))
-    y = y.reshape(B, len(order) // n, self.heads, n, C // self.heads).transpose(2, 3).reshape(B, len(order),
-        C)
-    return self.proj(y.index_select(1, place)).view(x.shape)
+    at = 0 if add.shape[0] == 1 else 1   # one bias for all windows, or one for each
+    y = attend(*(y.flatten(at, at + 1) for y in qkv), add.flatten(0, 1)[None].to(qkv.dtype))
+    y = y.unflatten(at, qkv.shape[at + 1:at + 3])
+    return self.proj(y.transpose(2, 3).flatten(3).flatten(1, 2).index_select(1, place)).view(x.shape)
 
 # %% ../nbs/06_temporal.ipynb #5bbb844d
 class TemporalBlock(nn.Module):

@@ -316,7 +316,7 @@ def machine():
     import platform
     from datetime import datetime, timezone
     import solopose
-    from solopose.model import source_commit
+    from solopose.weights import source_commit
     try: cpu = next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): cpu = platform.processor() or platform.machine()
     load = f', load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores' if hasattr(os, 'getloadavg') else ''
