@@ -44,7 +44,7 @@ WRONG = dict(text=np.full((5, 15, 3), 'left'), complex_numbers=PERSON * 1j, obje
 READS = dict(
     kabsch=lambda x: kabsch(x, THERE)[0], kabsch_second=lambda x: kabsch(THERE, x)[1],
     umeyama=lambda x: umeyama(x, THERE)[2],
-    triangles=lambda x: kabsch(x, THERE)[0], flip=flip, convert=lambda x: convert_joints(x, SKELETON),
+    flip=flip, convert=lambda x: convert_joints(x, SKELETON),
     facing=facing,
     world_to_camera=lambda x: world_to_camera(x, Camera(K, TURN, [0, 0, 4000])),
     project=lambda x: project(x, Camera(K)),
