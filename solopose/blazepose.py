@@ -465,8 +465,8 @@ class Standard(nn.Module):
 
 # %% ../nbs/05a_blazepose.ipynb #f1ee765f
 def _spread(std):
-    "Spreads (C,), none less than a quarter of the median of those over a hundredth of the largest."
-    moving = std[std > std.max() / 100]
+    "Spreads (C,), none less than a quarter of the median of those over a tenth of the largest."
+    moving = std[std > std.max() / 10]
     return std.clamp(min=float(moving.median()) / 4 if len(moving) else 1.)
 
 # %% ../nbs/05a_blazepose.ipynb #179872aa
