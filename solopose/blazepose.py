@@ -21,7 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
-from .skeleton import SKELETON, Skeleton, select, whole_file
+from .poses import convert_joints
+from .files import whole_file
+from .skeleton import SKELETON, Skeleton
 from .spatial import load_tower, read_state
 
 # %% ../nbs/05a_blazepose.ipynb #de279080
@@ -590,7 +592,7 @@ def own_landmarks(self:BlazePose,
     frames, # pictures, (N, 3, S, S), RGB in 0..1
 ):
     "Joints (N, 15, 3), mm from the pelvis, camera axes, as its own 3D head has them."
-    joints = select(self.head.read(self(frames)['head'])['world'] * 1000, BLAZEPOSE_39)
+    joints = convert_joints(self.head.read(self(frames)['head'])['world'] * 1000, BLAZEPOSE_39)
     return joints - joints[:, [SKELETON.index('pelvis')]]
 
 # %% ../nbs/05a_blazepose.ipynb #1c9fa689

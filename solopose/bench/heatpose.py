@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
-from ..skeleton import whole_file
+from ..files import whole_file
 
 # %% ../../nbs/bench/60_heatpose.ipynb #c9401b35
 @dataclass
@@ -154,10 +154,10 @@ class _LossCase:
 
 # %% ../../nbs/bench/60_heatpose.ipynb #d3760939
 def _loss_rows(size=64, frames=8):
-    from solopose.heatpose import _KEPT
+    from solopose.losses.memory import forget
     case = _LossCase(size, frames)
     name = f'loss and gradient, {case.what}'
-    def fresh(): _KEPT.clear(); case.ours()
+    def fresh(): forget(); case.ours()
     rows = [ratio(case.ours, case.strict, 9).row(name, 'F.cross_entropy, target given', 5.),
             ratio(case.ours, case.fair).row(name, 'F.cross_entropy, target drawn'),
             ratio(lambda: case.ours('torch'), case.strict).row(f'{name}, in torch alone', 'F.cross_entropy, target given'),
@@ -191,11 +191,11 @@ def peak_growth(f): # function without arguments
 # %% ../../nbs/bench/60_heatpose.ipynb #9ae56860
 def _memory_rows(size=64, frames=8):
     import gc
-    from solopose.heatpose import _KEPT
+    from solopose.losses.memory import forget
     case, rows = _LossCase(size, frames), []
     logits = case.logits.numel()*4
     for engine in (None, 'torch'):
-        case.ours(engine); case.logits.grad = None; gc.collect(); _KEPT.clear()
+        case.ours(engine); case.logits.grad = None; gc.collect(); forget()
         grown = peak_growth(lambda: case.ours(engine))
         name = f'peak memory of loss and gradient beyond both arrays{", in torch alone" if engine else ""}, {case.what}'
         rows.append(under(name, 100*(grown - logits)/logits, 5, '% of the logits') if grown else Row(name, float('nan'), '', 'not known on this system'))
@@ -227,8 +227,8 @@ def _peak_rows(size=64, frames=60):
     from solopose.heatpose import HeatPose
     joints, rows = _person(frames), []
     for kind in ('strict', 'paper'):
-        hp = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, c=.1, sides=kind)
-        plain = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, sides='none')
+        hp = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, c=.1, transition=kind)
+        plain = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, transition='none')
         away = torch.cat([(hp.decode(hp.target(j), 'argmax')[0] - plain.decode(plain.target(j), 'argmax')[0]).norm(dim=-1) for j in joints.split(4)])/hp.voxel[0]
         name = f'highest voxel of {kind!r} is the joint\'s, {away.numel()} joints'
         rows.append(Row(name, (away == 0).double().mean().item(), 'share', f'mean {away.mean():.2f}, worst {away.max():.1f} voxels away', 1. if kind == 'strict' else None))
@@ -316,7 +316,7 @@ def machine():
     import platform
     from datetime import datetime, timezone
     import solopose
-    from solopose.model import source_commit
+    from solopose.weights import source_commit
     try: cpu = next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): cpu = platform.processor() or platform.machine()
     load = f', load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores' if hasattr(os, 'getloadavg') else ''
