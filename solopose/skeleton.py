@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SKELETON', 'H36M_32', 'H36M_17', 'MADS_19', 'MADS_15', 'COCO_17', 'MPI_28', 'MPI_17', 'SKELETONS', 'AXES', 'Skeleton',
            'standing_pose', 'recipe', 'select', 'flip', 'forward', 'evidence', 'facing', 'twist', 'pose_dataset',
-           'check_poses', 'to_tensor']
+           'rename_dims', 'check_poses', 'to_tensor']
 
 # %% ../nbs/00_skeleton.ipynb #0d6ebfd1
 from dataclasses import dataclass, field
@@ -256,18 +256,25 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
     confidence = np.full((T, J, N), np.nan) if confidence is None else np.asarray(confidence.detach().cpu() if torch.is_tensor(confidence) else confidence).reshape(T, J, N)
     individuals = list(individuals or [f'id_{i}' for i in range(N)])
     if len(individuals) != N: raise ValueError(f"{len(individuals)} names {individuals} for {N} individuals; give one name each")
-    return xr.Dataset({'position': (('time', 'space', 'keypoints', 'individuals'), position.transpose(0, 2, 1, 3)),
-                       'confidence': (('time', 'keypoints', 'individuals'), confidence)},
-                      coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoints=list(skeleton.joints), individuals=individuals),
+    return xr.Dataset({'position': (('time', 'space', 'keypoint', 'individual'), position.transpose(0, 2, 1, 3)),
+                       'confidence': (('time', 'keypoint', 'individual'), confidence)},
+                      coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoint=list(skeleton.joints), individual=individuals),
                       attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''), root=root or 'none',
                                  skeleton=skeleton.name, source_software='solopose', ds_type='poses') | attrs)
+
+# %% ../nbs/00_skeleton.ipynb #1833260c
+def rename_dims(ds): # dataset of any age
+    "The dataset with the names of dimensions that *movement* has used since 0.17: `keypoint`, `individual`."
+    old = dict(keypoints='keypoint', individuals='individual')
+    return ds.rename({a: b for a, b in old.items() if a in ds.dims})
 
 # %% ../nbs/00_skeleton.ipynb #d7c5325b
 def check_poses(ds, # dataset to check
                 frame=None, # frame that is required, None accepts any
                 unit='mm'): # unit that is required, None accepts any
-    "Raise a clear `ValueError` unless `ds` is a pose dataset in the given frame and unit; returns `ds`."
-    for dim in ('time', 'space', 'keypoints', 'individuals'):
+    "Raise a clear `ValueError` unless `ds` is a pose dataset in the given frame and unit; returns `ds`, with today's names of dimensions."
+    ds = rename_dims(ds)
+    for dim in ('time', 'space', 'keypoint', 'individual'):
         if dim not in ds.dims: raise ValueError(f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); make one with pose_dataset")
     for var in ('position', 'confidence'):
         if var not in ds: raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
@@ -276,7 +283,7 @@ def check_poses(ds, # dataset to check
     if frame and ds.attrs['frame'] != frame: raise ValueError(f"poses are in frame {ds.attrs['frame']!r}, wanted {frame!r}; convert them first")
     if unit and ds.attrs['unit'] != unit: raise ValueError(f"poses are in {ds.attrs['unit']!r}, wanted {unit!r}; convert them first")
     if ds.attrs['unit'] == 'mm':
-        size = float((ds.position.max('keypoints') - ds.position.min('keypoints')).max('space').median())
+        size = float((ds.position.max('keypoint') - ds.position.min('keypoint')).max('space').median())
         if size < 300 or size > 5000: raise ValueError(f"poses say 'mm' but the people are {size:.3g} long (a person has 900 to 2300); multiply by 1000 if they are metres, by 10 if centimetres")
     return ds
 
@@ -284,8 +291,9 @@ def check_poses(ds, # dataset to check
 def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
     "Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the skeleton's order."
-    missing = [j for j in skeleton.joints if j not in ds.keypoints.values]
+    ds = rename_dims(ds)
+    missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
     if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with select() first")
-    p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints', 'space', 'individuals').values
+    p = ds.position.sel(keypoint=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoint', 'space', 'individual').values
     p = torch.from_numpy(np.array(p, 'float32'))
     return p[..., 0] if p.shape[-1] == 1 else p

@@ -314,9 +314,9 @@ def _thin(n, fps, max_frames):
 # %% ../nbs/09_viz.ipynb #eb1468ec
 def _positions(poses, skeleton):
     "View coordinates (T, N, J, 3) of a pose dataset."
-    check_poses(poses)
-    if tuple(poses.keypoints.values) != skeleton.joints: raise ValueError(f'these poses have the joints {", ".join(poses.keypoints.values)}: pass their skeleton')
-    return to_view(_people(poses.position.transpose('time', 'keypoints', 'space', 'individuals').values, skeleton), poses.attrs['frame'])
+    poses = check_poses(poses)
+    if tuple(poses.keypoint.values) != skeleton.joints: raise ValueError(f'these poses have the joints {", ".join(poses.keypoint.values)}: pass their skeleton')
+    return to_view(_people(poses.position.transpose('time', 'keypoint', 'space', 'individual').values, skeleton), poses.attrs['frame'])
 
 # %% ../nbs/09_viz.ipynb #df95efe7
 def _pictures(frames, n, step, points2d, skeleton, longest):

@@ -20,7 +20,7 @@ def page(tmp_path_factory):
     poses = np.repeat(standing_pose()[None], FRAMES, 0)
     raised = np.linspace(0, -900, FRAMES)[:, None]
     ds = pose_dataset(poses, fps=FPS)
-    for joint, part in ('l_wrist', 1), ('r_wrist', 1), ('l_elbow', .4), ('r_elbow', .4): ds.position.loc[dict(keypoints=joint, space='y')] += raised * part
+    for joint, part in ('l_wrist', 1), ('r_wrist', 1), ('l_elbow', .4), ('r_elbow', .4): ds.position.loc[dict(keypoint=joint, space='y')] += raised * part
     frames = (np.full((180, 240, 3), 250 * k // (FRAMES - 1), 'uint8') for k in range(FRAMES))
     return save_html(pose_player(ds, frames, title='test'), tmp_path_factory.mktemp('browser')/'poses.html')
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import json, pickle, re
 import numpy as np
 from scipy.spatial.transform import Rotation
+from ..files import read_pickle
 from ..skeleton import COCO_17
 from ..cameras import Camera
-from .takes import Take, Takes, TakeError, View, Z_TO_Y, native_joints, open_pickle, turn_camera, write_frames
+from .takes import Take, Takes, TakeError, View, Z_TO_Y, native_joints, open_file, turn_camera, write_frames
 
 # %% ../../nbs/data/33_aist.ipynb #864eaaa2
 GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack', KR='krump', JS='street jazz', JB='ballet jazz')
@@ -74,7 +75,7 @@ LICENCE = 'annotation CC BY 4.0, Google LLC; videos under the terms of the AIST 
 def read_keypoints(path, # keypoints3d/*.pkl
                    key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
     "Joints (T, 17, 3) of a sequence, mm."
-    held = open_pickle(path)
+    held = open_file(read_pickle, path)
     if not isinstance(held, dict) or key not in held: raise TakeError(f'{path} has no {key!r}; it is no keypoints3d file of AIST++')
     return np.asarray(held[key], float) * 10
 

@@ -305,10 +305,10 @@ def make_tables(parts, # of `load_parts`
     tables = takes | view_table(parts, reference, collection, roots) | clip_table(parts, takes, reference, collection)
     attrs = dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame, axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),
                  collection=asdict(collection), reference=asdict(reference), torso=asdict(sizes) | dict(Ms=sizes.Ms, Msp=sizes.Msp))
-    return xr.Dataset({k: tables[k] for k in sorted(tables)}, coords=dict(keypoints=('keypoints', np.array(SKELETON.joints, object))), attrs=attrs)
+    return xr.Dataset({k: tables[k] for k in sorted(tables)}, coords=dict(keypoint=('keypoint', np.array(SKELETON.joints, object))), attrs=attrs)
 
 # %% ../../nbs/data/36_augmotion.ipynb #e297cc1f
-LONG = dict(position=('float32', np.nan, (len(SKELETON), 3), ('keypoints', 'space')), take_of_frame=('int32', -1, (), ()), source_frame=('int32', -1, (), ()))
+LONG = dict(position=('float32', np.nan, (len(SKELETON), 3), ('keypoint', 'space')), take_of_frame=('int32', -1, (), ()), source_frame=('int32', -1, (), ()))
 
 def create_store(path, # folder to make
                  tables, # of `make_tables`
@@ -592,7 +592,7 @@ def view_camera(ds, # of `open_augmotion`
 def pose_dataset_of(ds, # of `open_augmotion`
                     take, # number of the take
                     view=None): # number of one of its views: camera frame; None: universal frame
-    "One take as a movement-style pose dataset, dims (time, space, keypoints, individuals)."
+    "One take as a movement-style pose dataset, dims (time, space, keypoint, individual)."
     from solopose.skeleton import pose_dataset
     points = take_poses(ds, take) if view is None else view_poses(ds, view)
     return pose_dataset(points, ds.attrs['collection']['fps'], frame=ds.attrs['frame'] if view is None else 'camera', root=None, source_take=f"{ds.take_dataset.values[take]}: {ds.take_name.values[take]}")

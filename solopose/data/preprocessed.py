@@ -15,7 +15,8 @@ import zipfile
 import numpy as np
 from ..skeleton import H36M_17, H36M_32, MPI_17, Skeleton
 from ..cameras import Camera, camera_to_world
-from .takes import Take, View, Takes, TakeError, open_pickle, read_npz
+from .takes import Take, View, Takes, TakeError, open_file
+from ..files import read_npz, read_pickle
 from .h36m import ACTIONS, CAMERAS, SIZES, SPLIT, cameras_from_w0, read_metadata
 from .mpi import TABLE, check_projection, check_world, read_skeletool
 
@@ -24,7 +25,7 @@ LICENCES = {'h36m': 'derived from Human3.6M: academic use after registration, no
 
 # %% ../../nbs/data/35_preprocessed.ipynb #ea4841bf
 @lru_cache(4)
-def _opened(path, stamp, names): return open_pickle(path) if names is None else read_npz(path, names)
+def _opened(path, stamp, names): return open_file(read_pickle, path) if names is None else open_file(read_npz, path, names)
 
 # %% ../../nbs/data/35_preprocessed.ipynb #45af4a68
 def _arrays(path, *names):
@@ -37,7 +38,7 @@ def _arrays(path, *names):
 # %% ../../nbs/data/35_preprocessed.ipynb #7a3bb7f5
 def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
     "mmpose's cameras by key, mm: ('S1', '54138969'), 'S1_Seq1_Cam0' or 'TS1'."
-    found, out = open_pickle(path), {}
+    found, out = open_file(read_pickle, path), {}
     if not isinstance(found, dict): raise TakeError(f'{path} holds a {type(found).__name__}, not the dictionary of cameras of mmpose')
     for key, c in found.items():
         try:
@@ -116,7 +117,7 @@ def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
 def _index(path, stamp):
     "{(data set, subject, action): {view: (rows, frame numbers)}} of a file with one row a picture."
     out = {}
-    names = [d['image'] for d in _arrays(path)] if str(path).endswith('.pkl') else read_npz(path, ('imgname',))['imgname'] # not kept: it is as large as the poses
+    names = [d['image'] for d in _arrays(path)] if str(path).endswith('.pkl') else open_file(read_npz, path, ('imgname',))['imgname'] # not kept: it is as large as the poses
     for row, name in enumerate(names):
         data, s, a, v, f = parse_image(str(name))
         rows, frames = out.setdefault((data, s, a), {}).setdefault(v, ([], []))
@@ -289,7 +290,7 @@ def form_of(path): # file
     "Which form a preprocessed file has, a key of READ; TakeError if none."
     path, form = Path(path), ''
     if not path.is_file(): raise TakeError(f'{path} is no file; name one of {", ".join(("data_3d_h36m.npz", "h36m_train.npz", "data_train_3dhp.npz", "h36m_train.pkl"))}')
-    if path.suffix == '.npz' and not zipfile.is_zipfile(path): read_npz(path) # says that it is cut off
+    if path.suffix == '.npz' and not zipfile.is_zipfile(path): open_file(read_npz, path) # says that it is cut off
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as z: form = _npz_form(path, {n.removesuffix('.npy') for n in z.namelist()})
     elif path.suffix in ('.pkl', '.pickle'):

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'MISTAKES', 'PLACED', 'Z_TO_Y', 'ring', 'Recorded', 'moving_person', 'TakeError', 'View', 'Take', 'body_size',
-           'size_problem', 'knee_bend', 'side_problem', 'camera_problem', 'Takes', 'open_pickle', 'read_npz',
-           'in_one_room', 'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
+           'size_problem', 'knee_bend', 'side_problem', 'camera_problem', 'Takes', 'open_file', 'in_one_room',
+           'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
 
 # %% ../../nbs/data/30_takes.ipynb #90bffcbf
 from dataclasses import dataclass, replace
 from pathlib import Path
-import re, zipfile
+import re
 import numpy as np
 from fastcore.basics import patch
-from ..files import read_pickle
 from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import lean
@@ -323,37 +322,12 @@ def checked(self:Takes,
     return good
 
 # %% ../../nbs/data/30_takes.ipynb #1d4aca24
-def open_pickle(path): # file
-    "What a pickle of numpy arrays holds; TakeError if it holds anything else or is damaged."
-    try: return read_pickle(path)
-    except OSError: raise
-    except ValueError as e: raise TakeError(f'{path}: {e}; do not trust this copy') from e
-    except Exception as e: raise TakeError(f'{path} is truncated or no pickle ({type(e).__name__}: {e}); copy it again') from e
-
-# %% ../../nbs/data/30_takes.ipynb #bfec136c
-def _read_npy(f):
-    "An array of an npy stream; objects go through the restricted unpickler."
-    try: return np.lib.format.read_array(f, allow_pickle=False)
-    except ValueError as e:
-        if 'Object arrays' not in str(e): raise
-    a = read_pickle(f) # numpy has read the header and stands where the pickle begins
-    return a.item() if isinstance(a, np.ndarray) and a.shape == () else a
-
-def read_npz(path, # file
-             names=None): # of the arrays wanted; None: all
-    "The arrays of an npz file by name, objects as what they are; TakeError if it would run code or is damaged."
-    try:
-        with zipfile.ZipFile(path) as z:
-            members = {m.removesuffix('.npy'): m for m in z.namelist()}
-            missing = [n for n in names or () if n not in members]
-            if missing: raise ValueError(f'it has no {missing[0]!r}, only {", ".join(members)}; it is another file than its name says')
-            out = {}
-            for n in names or members:
-                with z.open(members[n]) as f: out[n] = _read_npy(f)
-            return out
-    except OSError: raise
-    except ValueError as e: raise TakeError(f'{path}: {e}') from e
-    except Exception as e: raise TakeError(f'{path} is truncated or no npz file ({type(e).__name__}: {e}); copy it again') from e
+def open_file(read, # reader of `solopose.files`
+              path, # file
+              *args): # more of its arguments
+    "What a reader finds in a file; TakeError if the file is damaged or asks for more than data."
+    try: return read(path, *args)
+    except ValueError as e: raise TakeError(str(e)) from e
 
 # %% ../../nbs/data/30_takes.ipynb #6a3eb9ac
 def in_one_room(recorded, # list of Recorded

@@ -21,7 +21,7 @@ from fastcore.script import Param, call_parse
 from scipy.ndimage import median_filter
 from ..model import create_model
 from ..files import whole_file
-from ..skeleton import SKELETON, check_poses, pose_dataset
+from ..skeleton import SKELETON, check_poses, pose_dataset, rename_dims
 from ..video.frames import VideoError, blend_windows, calmed, crop_frames, letterbox_box, read_video, video_windows
 
 # %% ../../nbs/predict/50_run.ipynb #a82e8f4c
@@ -253,8 +253,8 @@ def _dataset(model, video, times, joints, confidence, px, boxes):
     fps = float(video.fps) if len(times) > 1 and video.fps else float(video.rate)
     ds = pose_dataset(joints, fps, confidence, frame=model.config.target_frame, root=model.config.root, model=model.config.name, source_file=Path(video.path).name)
     ds = ds.assign_coords(time=times, image_space=['u', 'v'], corner=['left', 'top', 'right', 'bottom'])
-    ds['image_position'] = (('time', 'image_space', 'keypoints', 'individuals'), px.transpose(0, 2, 1)[..., None].astype(np.float32), dict(unit='px', of='source video'))
-    ds['box'] = (('time', 'corner', 'individuals'), boxes[..., None].astype(np.float32), dict(unit='px', of='source video'))
+    ds['image_position'] = (('time', 'image_space', 'keypoint', 'individual'), px.transpose(0, 2, 1)[..., None].astype(np.float32), dict(unit='px', of='source video'))
+    ds['box'] = (('time', 'corner', 'individual'), boxes[..., None].astype(np.float32), dict(unit='px', of='source video'))
     ds['position'] = ds.position.astype(np.float32); ds['confidence'] = ds.confidence.astype(np.float32)
     return ds
 
@@ -266,7 +266,7 @@ def compare(
     "MPJPE and P-MPJPE in mm, of the prediction and of the constant pose."
     from solopose.metrics import mpjpe, p_mpjpe
     if len(poses.time) != len(truth.time): raise ValueError(f'{len(poses.time)} predicted and {len(truth.time)} true frames: they must be the same film')
-    p, t = (d.position.isel(individuals=0).transpose('time', 'keypoints', 'space').values.astype(np.float64) for d in (poses, truth))
+    p, t = (rename_dims(d).position.isel(individual=0).transpose('time', 'keypoint', 'space').values.astype(np.float64) for d in (poses, truth))
     out = dict(mpjpe=float(mpjpe(p, t)), p_mpjpe=float(p_mpjpe(p, t)))
     if constant is not None:
         c = np.broadcast_to(np.asarray(constant, np.float64), t.shape)
@@ -284,11 +284,11 @@ def constant_of(model): # a model of `load_weights`
 def poses_to_json(
     poses:xr.Dataset): # of `predict_video`
     "Plain lists and names: everything of the dataset that a JavaScript or Blender user needs."
-    p = poses.position.isel(individuals=0).transpose('time', 'keypoints', 'space').values
+    p = poses.position.isel(individual=0).transpose('time', 'keypoint', 'space').values
     r = lambda x, n: np.round(np.asarray(x, np.float64), n).tolist()
     return dict(**{k: poses.attrs[k] for k in ('fps', 'unit', 'frame', 'axes', 'root', 'model', 'source_file')}, keypoints=list(SKELETON.joints), parents=list(SKELETON.parents),
-                time=r(poses.time, 4), position=r(p, 1), confidence=r(poses.confidence.isel(individuals=0), 3),
-                image_position=r(poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space'), 1))
+                time=r(poses.time, 4), position=r(p, 1), confidence=r(poses.confidence.isel(individual=0), 3),
+                image_position=r(poses.image_position.isel(individual=0).transpose('time', 'keypoint', 'image_space'), 1))
 
 # %% ../../nbs/predict/50_run.ipynb #fd4de946
 def write_results(
@@ -302,7 +302,7 @@ def write_results(
     with whole_file(made[0]) as nc, whole_file(made[1]) as js, whole_file(made[2]) as page:
         found.poses.to_netcdf(nc, engine='h5netcdf')
         js.write_text(json.dumps(poses_to_json(found.poses)))
-        px = found.poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space').values
+        px = found.poses.image_position.isel(individual=0).transpose('time', 'keypoint', 'image_space').values
         scale = found.video.width / found.video.source_size[0]
         save_html(pose_player(found.poses, found.video, truth=truth, points2d=px * scale, title=Path(found.video.path).name), page)
     return made
