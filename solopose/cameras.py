@@ -17,7 +17,8 @@ LENSES = {'opencv': 2., 'h36m': 1.} # model of the lens -> how often it counts t
 
 @dataclass
 class Camera:
-    "A pinhole camera: K (3, 3) px, R (3, 3) and t (3,) mm from world to camera, size (w, h) px, distortion (k1, k2, p1, p2, k3) of a model of LENSES, or None."
+    """A pinhole camera: K (3, 3) px, R (3, 3) and t (3,) mm from world to camera, size (w, h) px,
+    distortion (k1, k2, p1, p2, k3) of a model of LENSES, or None."""
     K: np.ndarray # intrinsics (3, 3), px
     R: np.ndarray = None # rotation world to camera (3, 3); None is the identity
     t: np.ndarray = None # translation world to camera (3,), mm; None is zero
@@ -30,13 +31,22 @@ class Camera:
         self.R = np.eye(3) if self.R is None else np.asarray(self.R, float)
         self.t = np.zeros(3) if self.t is None else np.asarray(self.t, float).reshape(-1)
         for n, want in dict(K=(3, 3), R=(3, 3), t=(3,)).items():
-            if getattr(self, n).shape != want: raise ValueError(f"camera {self.name!r}: {n} has shape {getattr(self, n).shape}, wanted {want}")
+            if getattr(self, n).shape != want:
+                raise ValueError(
+                    f"camera {self.name!r}: {n} has shape {getattr(self, n).shape}, wanted {want}")
         if not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-4) or np.linalg.det(self.R) < 0:
-            raise ValueError(f"camera {self.name!r}: R is no rotation (det {np.linalg.det(self.R):.3g}); give the matrix that turns world into camera axes")
+            raise ValueError(
+                f"camera {self.name!r}: R is no rotation (det {np.linalg.det(self.R):.3g}); give the matrix "
+                f"that turns world into camera axes")
         if self.distortion is not None:
             self.distortion = tuple(float(k) for k in np.ravel(self.distortion))
-            if len(self.distortion) != 5: raise ValueError(f"camera {self.name!r}: distortion has {len(self.distortion)} numbers, wanted k1, k2, p1, p2, k3")
-        if self.model not in LENSES: raise ValueError(f"camera {self.name!r}: lens model {self.model!r} is not one of {', '.join(LENSES)}")
+            if len(self.distortion) != 5:
+                raise ValueError(
+                    f"camera {self.name!r}: distortion has {len(self.distortion)} numbers, wanted k1, k2, "
+                    f"p1, p2, k3")
+        if self.model not in LENSES:
+            raise ValueError(
+                f"camera {self.name!r}: lens model {self.model!r} is not one of {', '.join(LENSES)}")
 
 # %% ../nbs/03_cameras.ipynb #ab91fd2c
 @patch(as_prop=True)
@@ -46,12 +56,16 @@ def centre(self:Camera):
 
 # %% ../nbs/03_cameras.ipynb #67cc2db5
 def _like(a, p):
-    if torch.is_tensor(p): return torch.as_tensor(np.asarray(a.detach().cpu() if torch.is_tensor(a) else a), dtype=p.dtype if p.is_floating_point() else torch.float32, device=p.device)
-    return np.asarray(a.detach().cpu() if torch.is_tensor(a) else a, dtype=p.dtype if p.dtype.kind == 'f' else float)
+    if torch.is_tensor(p):
+        return torch.as_tensor(np.asarray(a.detach().cpu() if torch.is_tensor(a) else a),
+                               dtype=p.dtype if p.is_floating_point() else torch.float32, device=p.device)
+    return np.asarray(a.detach().cpu() if torch.is_tensor(a) else a,
+                      dtype=p.dtype if p.dtype.kind == 'f' else float)
 
 def _points(p, n, what):
     p = p if torch.is_tensor(p) else np.asarray(p)
-    if not p.shape or p.shape[-1] != n: raise ValueError(f"{what} of shape {tuple(p.shape)} must end in {n} coordinates")
+    if not p.shape or p.shape[-1] != n:
+        raise ValueError(f"{what} of shape {tuple(p.shape)} must end in {n} coordinates")
     return p if (p.is_floating_point() if torch.is_tensor(p) else p.dtype.kind == 'f') else p * 1.
 
 # %% ../nbs/03_cameras.ipynb #826c8c4d
@@ -79,7 +93,8 @@ def look_at(eye, # where the camera stands (3,), mm, world
     if np.linalg.norm(z) == 0: raise ValueError(f"eye and target are the same point {eye}; move one of them")
     z = z / np.linalg.norm(z)
     x = np.cross(z, up)
-    if np.linalg.norm(x) < 1e-6 * np.linalg.norm(up) or not up.any(): raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
+    if np.linalg.norm(x) < 1e-6 * np.linalg.norm(up) or not up.any():
+        raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
     x = x / np.linalg.norm(x)
     c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
     R = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ np.stack([x, np.cross(z, x), z])
@@ -90,7 +105,9 @@ def intrinsics_from_fov(fov_degrees, # horizontal field of view, degrees
                         w, # picture width, px
                         h): # picture height, px
     "Intrinsics (3, 3) of a lens with the given field of view and its axis in the middle of the picture."
-    if not 0 < fov_degrees < 180: raise ValueError(f"a field of view of {fov_degrees} degrees is impossible; give one between 0 and 180")
+    if not 0 < fov_degrees < 180:
+        raise ValueError(
+            f"a field of view of {fov_degrees} degrees is impossible; give one between 0 and 180")
     f = w / 2 / np.tan(np.radians(fov_degrees) / 2)
     return np.array([[f, 0, w / 2], [0, f, h / 2], [0, 0, 1.]])
 
@@ -107,7 +124,8 @@ def crop_intrinsics(K, # intrinsics (3, 3), px
                     size): # side of the square crop, or (width, height), px
     "Intrinsics of the picture that is cut out at `box` and resized to `size`."
     x0, y0, x1, y1 = (float(v) for v in box)
-    if x1 <= x0 or y1 <= y0: raise ValueError(f"box {tuple(box)} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"box {tuple(box)} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
     w, h = (size, size) if np.isscalar(size) else size
     sx, sy = w / (x1 - x0), h / (y1 - y0)
     return np.array([[sx, 0, -sx * x0], [0, sy, -sy * y0], [0, 0, 1]]) @ np.asarray(K, float)
@@ -140,18 +158,21 @@ def undistort(xy, # distorted normalised image points (..., 2), numpy or torch
         guess = (guess + gap).clip(-5, 5)
         if not (abs(gap) > tol * 1e-4).any(): break
     bad = ~((abs(xy - distort(guess, distortion, model)) < tol).all(-1) & (abs(guess) < 5).all(-1))
-    return torch.where(bad[..., None], float('nan'), guess) if torch.is_tensor(xy) else np.where(bad[..., None], np.nan, guess)
+    return (torch.where(bad[..., None], float('nan'), guess) if torch.is_tensor(xy)
+            else np.where(bad[..., None], np.nan, guess))
 
 # %% ../nbs/03_cameras.ipynb #e69285d9
 def _lens(camera):
     "(K, distortion, model) of a Camera or of a bare (3, 3) matrix."
     if isinstance(camera, Camera): return camera.K, camera.distortion, camera.model
-    if getattr(camera, 'shape', np.shape(camera)) != (3, 3): raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
+    if getattr(camera, 'shape', np.shape(camera)) != (3, 3):
+        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
     return camera, None, 'opencv'
 
 def project(points, # (..., 3), mm, camera frame, numpy or torch
             camera): # Camera, or intrinsics (3, 3)
-    "Pixel coordinates (..., 2) of points in the camera frame; NaN where a point is not in front of the camera."
+    """Pixel coordinates (..., 2) of points in the camera frame; NaN where a point is not in front of the
+    camera."""
     p, (K, distortion, model) = _points(points, 3, 'points'), _lens(camera)
     z, nan = p[..., 2:], float('nan')
     z = torch.where(z > 0, z, nan) if torch.is_tensor(p) else np.where(z > 0, z, nan)
@@ -168,7 +189,8 @@ def unproject(pixels, # (..., 2), px, numpy or torch
     inverse = torch.linalg.inv(K[:2, :2]) if torch.is_tensor(K) else np.linalg.inv(K[:2, :2])
     xy = undistort((p - K[:2, 2]) @ inverse.T, distortion, model=model)
     z = _like(depth, p) + 0 * xy[..., 0]
-    return torch.cat([xy * z[..., None], z[..., None]], -1) if torch.is_tensor(p) else np.concatenate([xy * z[..., None], z[..., None]], -1)
+    return (torch.cat([xy * z[..., None], z[..., None]], -1) if torch.is_tensor(p)
+            else np.concatenate([xy * z[..., None], z[..., None]], -1))
 
 # %% ../nbs/03_cameras.ipynb #a13494a1
 @patch
@@ -184,4 +206,5 @@ def crop(self:Camera,
          size): # side of the square crop, or (width, height), px
     "The camera of a crop; the lens keeps its distortion, so the pixels of a bent picture stay bent."
     size = (size, size) if np.isscalar(size) else tuple(size)
-    return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name, self.model)
+    return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name,
+                  self.model)

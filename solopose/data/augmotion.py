@@ -26,7 +26,7 @@ from .takes import Take, TakeError, Takes, View, in_one_room, moving_person
 from ..kabsch import apply_rigid, invert_rigid, kabsch
 from ..files import whole_file
 from ..skeleton import SKELETON
-from ..universal import FRAMES, TorsoSize, Universal, disagreement, fit_views, key_frame, reference_from, reference_points, to_universal
+from ..universal import FRAMES, TorsoSize, Universal, multiview_error, fit_views, key_frame, reference_from, reference_points, to_universal
 
 # %% ../../nbs/data/36_augmotion.ipynb #11b5275e
 CHOICES = dict(interpolation=('nearest', 'linear'), frame=tuple(FRAMES), scope=('video', 'clip'), reference=('paper', 'data'), split=('subject', 'take', 'paper'))
@@ -98,7 +98,7 @@ def _gaps(poses, views, key, collection):
     if None in poses: return {v.name: 0. for v in views}
     fits = fit_views(poses, key=key, check=False, frame=collection.frame)
     flat = {n: to_universal(p, fits[n]) for n, p in poses.items()}
-    return {n: disagreement([p, flat[views[0].name]])[1] for n, p in flat.items()}
+    return {n: multiview_error([p, flat[views[0].name]])[1] for n, p in flat.items()}
 
 # %% ../../nbs/data/36_augmotion.ipynb #85390cd5
 def _view_facts(v, gap):
@@ -593,7 +593,7 @@ def pose_dataset_of(ds, # of `open_augmotion`
                     take, # number of the take
                     view=None): # number of one of its views: camera frame; None: universal frame
     "One take as a movement-style pose dataset, dims (time, space, keypoint, individual)."
-    from solopose.skeleton import pose_dataset
+    from solopose.poses import pose_dataset
     points = take_poses(ds, take) if view is None else view_poses(ds, view)
     return pose_dataset(points, ds.attrs['collection']['fps'], frame=ds.attrs['frame'] if view is None else 'camera', root=None, source_take=f"{ds.take_dataset.values[take]}: {ds.take_name.values[take]}")
 
@@ -604,7 +604,7 @@ def views_apart(each, # dict: view -> poses (T, 15, 3) in the frame of its camer
     "Mean and largest distance between the views of a take, mm: before projection (pelvis in common) and after it; and the projected poses."
     fits = fit_views(each, key=key, check=False, frame=frame)
     root, after = lambda p: p - p[:, [SKELETON.index('pelvis')]], {k: to_universal(p, fits[k]) for k, p in each.items()}
-    return disagreement([root(p) for p in each.values()]), disagreement(after.values()), after
+    return multiview_error([root(p) for p in each.values()]), multiview_error(after.values()), after
 
 # %% ../../nbs/data/36_augmotion.ipynb #af953797
 def make_up_figure(ds): # of `open_augmotion`

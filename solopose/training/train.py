@@ -33,7 +33,7 @@ from .heldout import predict_pool, run_facts, score, training_poses
 from ..model import create_model, load_weights, save_weights, shipped_weights, trace
 from .pools import POOLS, Pool, augment, augment_draws, draw_pool
 from ..files import must_exist, whole_file
-from ..skeleton import SKELETON
+from ..skeleton import SKELETON, SKELETONS
 
 # %% ../../nbs/training/43_train.ipynb #a57d4a4f
 def plane_loss(
@@ -248,7 +248,7 @@ class SynthSource:
                  config): # a `SoloPoseConfig`
         from solopose.synth.people import SynthStream
         self.batch, self.T = recipe.batch, recipe.frames or config.frames; on = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
-        self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None, device=on) for t in (1, self.T)}
+        self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None, device=on, skeleton=SKELETONS[config.skeleton]) for t in (1, self.T)}
 
 # %% ../../nbs/training/43_train.ipynb #0fe06dd9
 @patch
@@ -300,6 +300,7 @@ def open_source(
     recipe:Recipe, # of the run
     config): # a `SoloPoseConfig`
     "The source of a name. ValueError in one line if there is no such store."
+    if name != 'synth' and config.skeleton != SKELETON.name: raise ValueError(f"data source {name!r} has the keypoints of {SKELETON.name!r}, the model those of {config.skeleton!r}: data=dict(synth=1) draws any")
     if name in ('pool', 'synth'): return dict(pool=PoolSource, synth=SynthSource)[name](recipe, config)
     if not Path(name).exists(): raise ValueError(f"data source {name!r}: neither 'pool' nor 'synth', and there is no store of this name")
     return StoreSource(recipe, config, name)
@@ -414,7 +415,7 @@ def train_dataloader(self:PoseTask):
 
 # %% ../../nbs/training/43_train.ipynb #bc056f7f
 @patch
-def on_after_batch_transfer(self:PoseTask, batch, _): return augment(batch, batch['draws'], self.net.config.target_frame == 'camera')
+def on_after_batch_transfer(self:PoseTask, batch, _): return augment(batch, batch['draws'], self.net.config.target_frame == 'camera', self.net.skeleton)
 
 # %% ../../nbs/training/43_train.ipynb #c2e5762e
 @patch
@@ -576,7 +577,7 @@ def averaged_net(
 def _held_out(recipe, clips):
     "Batches of held-out clips for the curve, none if the pool has none."
     test = Pool(recipe.pool, 'test')
-    if not clips or not test: return []
+    if not clips or not test or recipe.settings.get('skeleton', SKELETON.name) != SKELETON.name: return []
     test.refresh(); return [b for _, b in zip(range(max(1, clips // 16)), test.everything(16))]
 
 # %% ../../nbs/training/43_train.ipynb #2b26d98c
@@ -627,7 +628,7 @@ def step_times(
     for _ in range(steps + 3):
         marks = [time.perf_counter()]; mark = lambda: (wait(), marks.append(time.perf_counter()))
         b = next(batches); send = lambda v: {k: send(x) for k, x in v.items()} if isinstance(v, dict) else v.to(device)
-        b = augment(*(lambda d: (d, d['draws']))(send(b))); mark()
+        b = augment(*(lambda d: (d, d['draws']))(send(b)), skeleton=net.skeleton); mark()
         with torch.autocast(device.type, torch.bfloat16, enabled=low): loss = pose_loss(net, b, recipe.weights, surface=surface)['loss']
         mark(); loss.backward(); torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm); opt.step(); opt.zero_grad(); mark()
         rows.append([*np.diff(marks), b['frames'].shape[0] * b['frames'].shape[1]])
@@ -666,7 +667,7 @@ def finish(
     "Measure on the held-out clips and write weights.safetensors (16-bit) with all that is known about them, scores.json and curve.csv."
     out, run = Path(out), json.loads((Path(out) / 'run.json').read_text())
     _write_curve(out)
-    s, constant = score(net, pool) if Pool(pool, 'test') else (None, None)
+    s, constant = score(net, pool) if Pool(pool, 'test') and net.skeleton is SKELETON else (None, None)
     before = {k: net.metadata.get(k) for k in ('steps', 'run')} if net.metadata else None
     save_weights(net, out / 'weights.safetensors', half=True, steps=step, scores=s, constant_pose=None if constant is None else np.round(constant.numpy(), 1).tolist(),
                  training_data='synthetic people drawn by solopose.synth.people from anny bodies (Apache-2.0)', run=run, started_from=before)
