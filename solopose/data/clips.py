@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..cameras import project
-from .augmotion import SPLITS, open_augmotion, view_camera
+from .store import open_augmotion, view_camera
+from .tables import SPLITS
+from ..files import file_hash, write_json, write_npz
 from ..kabsch import apply_rigid
 from ..poses import flip
 from ..skeleton import SKELETON
@@ -306,7 +308,6 @@ def cache_features(dataset, # ClipDataset without augmentation
                    progress=True): # show a bar
     "Encode every clip once; returns the folder, for `ClipDataset(features=...)`."
     from tqdm import tqdm
-    from solopose.data.augmotion import file_hash, save_part, write_json
     if dataset.augment or dataset.features: raise ValueError('features are cached from plain pictures: give a dataset without augment and features')
     out = Path(out); about = dict(store=file_hash(Path(dataset.store) / 'about' / 'manifest.json'), size=dataset.size, frames=dataset.frames, encoder=name)
     if (out / 'about.json').exists() and json.loads((out / 'about.json').read_text()) != about: raise ValueError(f'{out} holds other features ({(out / "about.json").read_text().strip()}): give another folder')
@@ -314,7 +315,7 @@ def cache_features(dataset, # ClipDataset without augmentation
     for clip in tqdm([int(c) for c in dataset.clips if not _feature_file(out, c).exists()], 'encoding clips', disable=not progress):
         frames, box, picture = dataset._plain(clip)
         _feature_file(out, clip).parent.mkdir(exist_ok=True)
-        save_part(_feature_file(out, clip), features=encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy(), box=box, picture=np.array(picture))
+        write_npz(_feature_file(out, clip), features=encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy(), box=box, picture=np.array(picture))
     return out
 
 @patch
