@@ -81,7 +81,8 @@ def consolidate(store): # folder
     "Gather the metadata of all arrays in the store's own."
     import zarr
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # zarr: not yet in the text of format 3
+        warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in the text of format 3
+        warnings.filterwarnings('ignore', 'Object at', UserWarning) # the JSON files of `about`
         zarr.consolidate_metadata(store, zarr_format=3)
 
 # %% ../../nbs/data/35e_build.ipynb #94227e66

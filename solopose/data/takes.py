@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'MISTAKES', 'PLACED', 'Z_TO_Y', 'ring', 'Recorded', 'moving_person', 'TakeError', 'View', 'Take', 'body_size',
-           'size_problem', 'knee_bend', 'side_problem', 'camera_problem', 'Takes', 'open_file', 'in_one_room',
-           'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames']
+           'size_problem', 'knee_bend', 'side_problem', 'camera_problem', 'Takes', 'damaged', 'open_file',
+           'in_one_room', 'native_joints', 'turn_camera', 'drawn_frames', 'frame_number', 'write_frames', 'video_head']
 
 # %% ../../nbs/data/30_takes.ipynb #90bffcbf
 from dataclasses import dataclass, replace
@@ -322,6 +322,13 @@ def checked(self:Takes,
     for t in tqdm(self, 'checking takes', disable=None if progress else True): good.attempt(t, t.check)
     return good
 
+# %% ../../nbs/data/30_takes.ipynb #92fe3421
+def damaged(path, # file
+            what, # is wrong with it, 'is truncated or no CDF file'
+            error): # exception of its reader
+    "The TakeError of a damaged file, in one line."
+    return TakeError(f"{path} {what} ({type(error).__name__}: {' '.join(str(error).split())[:300]}); copy it again")
+
 # %% ../../nbs/data/30_takes.ipynb #1d4aca24
 def open_file(read, # reader of `solopose.files`
               path, # file
@@ -402,6 +409,15 @@ def write_frames(path, # video to write; the suffix chooses the container
     if not isinstance(video, (str, Path)): return write_video(path, video, fps)
     if Path(video).suffix == path.suffix: return Path(shutil.copyfile(video, path))
     return write_video(path, read_video(video), fps)
+
+# %% ../../nbs/data/30_takes.ipynb #8f889a37
+def video_head(path): # film
+    "Frames per second, number of frames and (width, height) by the header of a film; TakeError if it has none."
+    from solopose.video.frames import _open
+    try:
+        container, s = _open(path)
+        with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
+    except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 
 # %% ../../nbs/data/30_takes.ipynb #b59ac832
 @patch
