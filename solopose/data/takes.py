@@ -310,6 +310,7 @@ def attempt(self:Takes,
     "Add what `make` gives; if it raises a TakeError or finds no file, list it as skipped and go on."
     try: made = make()
     except (TakeError, OSError) as e: self.skipped.append((str(name), re.sub(rf'^(\w+: )?{re.escape(str(name))}: ', '', str(e))))
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as e: self.skipped.append((str(name), str(damaged('it', 'is not as its reader expects', e))))
     else: self.extend([made] if isinstance(made, Take) else made)
 
 # %% ../../nbs/data/30_takes.ipynb #095649b9
