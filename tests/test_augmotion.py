@@ -9,7 +9,8 @@ from solopose.data.build import build, check_manifest, read_report
 from solopose.data.prepare import Collection, at_rate
 from solopose.data.sources import read_source, write_trees
 from solopose.data.store import open_augmotion, take_poses, view_poses, views_apart
-from solopose.data.takes import Take, View, moving_person
+from solopose.data.recorded import moving_person
+from solopose.data.takes import Take, View
 from solopose.skeleton import SKELETON
 
 SMALL = Collection(shard=512)

@@ -18,7 +18,8 @@ from solopose.data.h36m import read_cdf, read_metadata, write_cdf, write_metadat
 from solopose.data.mads import bouguet_camera, mads_poses, write_mads
 from solopose.data.mpi import read_annot_data, read_annotations, read_captury, read_skeletool, write_captury, write_mpi, write_skeletool
 from solopose.data.preprocessed import mmpose_cameras, read_preprocessed
-from solopose.data.takes import TakeError, drawn_frames, moving_person, turn_camera
+from solopose.data.recorded import drawn_frames, moving_person, turn_camera
+from solopose.data.takes import TakeError
 from solopose.files import read_npz, read_pickle
 
 SEEDS_THAT_FAILED = {kind: () for kind in ('npz', 'pickle', 'text', 'cdf', 'mat')}

@@ -20,7 +20,8 @@ from scipy.spatial.transform import Rotation
 from ..files import read_pickle
 from ..skeleton import COCO_17
 from ..cameras import Camera
-from .takes import Take, Takes, TakeError, View, Z_TO_Y, damaged, native_joints, open_file, turn_camera, write_frames
+from .recorded import native_joints, turn_camera, write_frames, Z_TO_Y
+from .takes import Take, Takes, TakeError, View, damaged, open_file
 
 # %% ../../nbs/data/33_aist.ipynb #864eaaa2
 GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack', KR='krump',

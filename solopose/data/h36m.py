@@ -16,7 +16,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 from ..skeleton import H36M_32
 from ..cameras import Camera, world_to_camera
-from .takes import Take, Takes, TakeError, View, body_size, damaged, native_joints, video_head, write_frames
+from .plausible import body_size
+from .recorded import native_joints, write_frames
+from .takes import Take, Takes, TakeError, View, damaged, video_head
 
 # %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def _cdf():

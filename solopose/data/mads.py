@@ -13,7 +13,8 @@ import numpy as np
 from ..skeleton import MADS_15, MADS_19
 from ..cameras import Camera
 from .matlab import read_mat
-from .takes import Take, View, Takes, TakeError, Z_TO_Y, damaged, native_joints, turn_camera, video_head, write_frames
+from .recorded import native_joints, turn_camera, write_frames, Z_TO_Y
+from .takes import Take, View, Takes, TakeError, damaged, video_head
 
 # %% ../../nbs/data/32_mads.ipynb #378e96a6
 MADS = {19: MADS_19, 15: MADS_15} # number of joints -> Skeleton

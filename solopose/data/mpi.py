@@ -16,7 +16,8 @@ import numpy as np
 from ..skeleton import MPI_17, MPI_28
 from ..cameras import Camera, camera_to_world, project, world_to_camera
 from .matlab import read_mat
-from .takes import Take, View, Takes, TakeError, Z_TO_Y, damaged, native_joints, ring, turn_camera, video_head, write_frames
+from .recorded import native_joints, ring, turn_camera, write_frames, Z_TO_Y
+from .takes import Take, View, Takes, TakeError, damaged, video_head
 
 # %% ../../nbs/data/34_mpi.ipynb #619b2c82
 VNECT = 0, 1, 2, 4, 5, 6, 7, 8

@@ -12,7 +12,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from ..cameras import world_to_camera
-from .takes import Take, View, in_one_room, moving_person
+from .recorded import in_one_room, moving_person
+from .takes import Take, View
 from ..skeleton import SKELETON
 
 # %% ../../nbs/data/35a_sources.ipynb #5b793bdb

@@ -69,7 +69,7 @@ def record(
     size:int=256): # longer side of the pictures, px
     "Takes as `Recorded`, drawn where their draft is missing."
     from tqdm import tqdm
-    from solopose.data.takes import Recorded
+    from solopose.data.recorded import Recorded
     cameras = lab_cameras(dataset, size)
     drafts = [_draft(people, dataset, Path(folder) / f'{i:04d}', i, seconds, seed, size) for i in tqdm(range(takes), desc=f'drawing {dataset}')]
     return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos) for s, a, joints, videos in drafts]
