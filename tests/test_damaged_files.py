@@ -3,7 +3,8 @@ import pickle, shutil
 import numpy as np
 import pytest
 from solopose.data.mads import read_mads, write_mads
-from solopose.data.mpi import read_mpi, write_mpi
+from solopose.data.mpi import read_mpi
+from solopose.data.mpi_files import write_mpi
 from solopose.data.preprocessed import read_preprocessed
 from solopose.data.recorded import drawn_frames, moving_person
 from solopose.data.takes import TakeError

@@ -16,8 +16,10 @@ import pytest
 from solopose.data.aist import parse_name, pickled_shape, read_keypoints, read_setting, write_setting
 from solopose.data.h36m import read_cdf, read_metadata, write_cdf, write_metadata
 from solopose.data.mads import bouguet_camera, mads_poses, write_mads
-from solopose.data.mpi import read_annot_data, read_annotations, read_captury, read_skeletool, write_captury, write_mpi, write_skeletool
-from solopose.data.preprocessed import mmpose_cameras, read_preprocessed
+from solopose.data.camera_files import mmpose_cameras
+from solopose.data.mpi import read_annot_data, read_annotations
+from solopose.data.mpi_files import read_captury, read_skeletool, write_captury, write_mpi, write_skeletool
+from solopose.data.preprocessed import read_preprocessed
 from solopose.data.recorded import drawn_frames, moving_person, turn_camera
 from solopose.data.takes import TakeError
 from solopose.files import read_npz, read_pickle

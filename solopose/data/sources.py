@@ -30,7 +30,7 @@ SOURCES = {
     'h36m': Source('solopose.data.h36m:read_h36m', 'solopose.data.h36m:write_h36m', True, ('S9', 'S11')),
     'mads': Source('solopose.data.mads:read_mads', 'solopose.data.mads:write_mads', True),
     'aist': Source('solopose.data.aist:read_aist', 'solopose.data.aist:write_aist'),
-    'mpi': Source('solopose.data.mpi:read_mpi', 'solopose.data.mpi:write_mpi', True,
+    'mpi': Source('solopose.data.mpi:read_mpi', 'solopose.data.mpi_files:write_mpi', True,
                   ('TS1', 'TS2', 'TS3', 'TS4', 'TS5', 'TS6'))}
 PREPROCESSED = 'solopose.data.preprocessed:read_preprocessed'
 
