@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from solopose.skeleton import pose_dataset, standing_pose
-from solopose.viz import browser_path, pose_player, save_html
+from solopose.player import pose_player, save_html
+from solopose.viz import browser_path
 
 choreographer = pytest.importorskip('choreographer', reason='the browser is driven with choreographer: pip install kaleido')
 if not browser_path(): pytest.skip('no Chromium or Chrome found: install one, or set BROWSER_PATH', allow_module_level=True)

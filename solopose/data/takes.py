@@ -187,7 +187,8 @@ def overlay(self:Take,
             frame=0, # which pose
             closer=False): # cut the picture to the person
     "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, or on grey where there is no video."
-    from solopose.viz import draw_2d, as_image
+    from solopose.figures import draw_2d
+    from solopose.viz import as_image
     from solopose.video.frames import read_video
     v, pose = self.view(view), self.in_camera(view)[frame]
     if v.camera is None: raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
@@ -402,7 +403,7 @@ def turn_camera(camera, # Camera, world to camera
 def drawn_frames(recorded, # Recorded
                  camera): # one of its cameras, with a size
     "Generator of stick figure pictures (H, W, 3) uint8, each marked with its number; see `frame_number`."
-    from solopose.viz import draw_2d
+    from solopose.figures import draw_2d
     (w, h), uv = camera.size, camera.see(recorded.joints)
     s = w // 16
     for k, pose in enumerate(uv):
@@ -422,7 +423,8 @@ def write_frames(path, # video to write; the suffix chooses the container
                  fps): # frames a second
     "Write the video of a fixture; a ready file of the same kind is copied as it is."
     import shutil
-    from solopose.video.frames import write_video, read_video
+    from solopose.video.frames import read_video
+    from solopose.video.write import write_video
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(video, (str, Path)): return write_video(path, video, fps)
     if Path(video).suffix == path.suffix: return Path(shutil.copyfile(video, path))
