@@ -5,9 +5,10 @@ import asyncio, base64, io, time
 import numpy as np
 import pytest
 from PIL import Image
+from solopose.player import pose_player, save_html
 from solopose.poses import pose_dataset
 from solopose.skeleton import standing_pose
-from solopose.viz import browser_path, pose_player, save_html
+from solopose.viz import browser_path
 
 choreographer = pytest.importorskip('choreographer', reason='the browser is driven with choreographer: pip install kaleido')
 if not browser_path(): pytest.skip('no Chromium or Chrome found: install one, or set BROWSER_PATH', allow_module_level=True)

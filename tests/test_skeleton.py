@@ -56,7 +56,8 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     "A few steps on drawn people lower the loss; the file of weights names the 17 joints, and so do the poses of a video."
     pytest.importorskip('pytorch_lightning', reason='training needs solopose[train]')
     pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
-    from solopose.predict.run import predict_video, write_results
+    from solopose.predict.run import predict_video
+    from solopose.predict.writers import write_results
     from solopose.training.train import Recipe, curves, finish, fit
     recipe = Recipe(data=dict(synth=1.), batch=16, steps=40, warmup=4, lr=2e-3, ema=.5, clip_start=.5, clip_share=.3, precision='32-true',
                     settings=dict(SMALL, skeleton=skeleton.name), pool=str(tmp_path / 'pool'))

@@ -19,7 +19,10 @@ from ..files import file_hash, write_json, write_npz
 from ..kabsch import apply_rigid
 from ..poses import flip
 from ..skeleton import SKELETON
-from ..video.frames import VideoError, _clock, _crop, _open, letterbox_box
+from ..video.crops import crop_frame, letterbox_box
+from ..video.frames import frame_clock
+from ..video.probe import open_film
+from ..video.write import VideoError
 
 # %% ../../nbs/data/37_clips.ipynb #5c72099e
 class Film:
@@ -27,9 +30,9 @@ class Film:
     def __init__(self,
                  path, # the file
                  threads=0): # of the decoder, 0: as many as FFmpeg likes
-        self.path, (self.container, self.stream) = Path(path), _open(path)
+        self.path, (self.container, self.stream) = Path(path), open_film(path)
         self.stream.thread_type, self.stream.codec_context.thread_count = 'AUTO', threads
-        self.zero, self.step, self.counted = _clock(self.container, self.stream)
+        self.zero, self.step, self.counted = frame_clock(self.container, self.stream)
         self.size = self.stream.width, self.stream.height
         self.first = next((p.dts for p in self.container.demux(self.stream) if p.dts is not None), 0)
     def close(self): self.container.close()
@@ -240,7 +243,7 @@ def _stills(self:ClipDataset, folder, numbers, box_of):
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
     if not len(files) > max(numbers): raise VideoError(f'{folder} has {len(files)} pictures, but number {max(numbers) + 1} is wanted: copy it again')
     first = Image.open(files[numbers[0]]); box = even_box(box_of(first.size))
-    return np.stack([_crop(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float), self.size, 0) for n in numbers]), box, first.size
+    return np.stack([crop_frame(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float), self.size, 0) for n in numbers]), box, first.size
 
 # %% ../../nbs/data/37_clips.ipynb #ba9ca5c2
 def recolour(frames, # (T, S, S, 3) uint8

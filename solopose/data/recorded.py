@@ -131,7 +131,7 @@ def turn_camera(camera, # Camera, world to camera
 def drawn_frames(recorded, # Recorded
                  camera): # one of its cameras, with a size
     "Generator of stick figure pictures (H, W, 3) uint8, each marked with its number; see `frame_number`."
-    from solopose.viz import draw_2d
+    from solopose.figures import draw_2d
     (w, h), uv = camera.size, camera.see(recorded.joints)
     s = w // 16
     for k, pose in enumerate(uv):
@@ -151,7 +151,8 @@ def write_frames(path, # video to write; the suffix chooses the container
                  video, # (T, H, W, 3) uint8, iterable of frames, or path of a ready video
                  fps): # frames per second
     "Write the video of a fixture; a ready file of the same kind is copied as it is."
-    from solopose.video.frames import write_video, read_video
+    from solopose.video.frames import read_video
+    from solopose.video.write import write_video
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(video, (str, Path)): return write_video(path, video, fps)

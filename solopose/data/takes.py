@@ -158,7 +158,7 @@ def overlay(self:Take,
             frame=0, # which pose
             closer=False): # cut the picture to the person
     "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, or on grey where there is no video."
-    from solopose.viz import draw_2d
+    from solopose.figures import draw_2d
     v, pose = self.view(view), self.in_camera(view)[frame]
     if v.camera is None: raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
     picture, uv = _picture(self, v, frame), project(pose, v.camera)
@@ -226,9 +226,9 @@ def checked(self:Takes,
 # %% ../../nbs/data/30b_takes.ipynb #8f889a37
 def video_head(path): # film
     "Frames per second, number of frames and (width, height) by the header of a film; TakeError if it has none."
-    from solopose.video.frames import _open
+    from solopose.video.probe import open_film
     try:
-        container, s = _open(path)
+        container, s = open_film(path)
         with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 

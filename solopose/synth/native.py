@@ -47,7 +47,7 @@ def names_of(
 # %% ../../nbs/synth/29_native.ipynb #5ef52982
 def _draft(people, dataset, folder, i, seconds, seed, size):
     "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ...; joints come last."
-    from solopose.video.frames import write_video
+    from solopose.video.write import write_video
     folder = Path(folder); subject, action = names_of(dataset, i + 1)[i]
     if not (folder / 'joints.npy').exists():
         folder.mkdir(parents=True, exist_ok=True); one = copy.copy(people)

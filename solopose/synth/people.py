@@ -319,7 +319,7 @@ def write_clip(
     **about): # more attributes for the truth, e.g. seed, number
     "Write a clip and its truth; returns both paths."
     from solopose.poses import pose_dataset
-    from solopose.video.frames import write_video
+    from solopose.video.write import write_video
     path = Path(path)
     joints = clip['joints'] - clip['joints'][:, [PELVIS]]
     ds = pose_dataset(joints.cpu().numpy(), fps, frame='camera', source='solopose.synth.people', motion=clip['name'], **about)
