@@ -9,8 +9,8 @@ __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'CONFIGS', 'PARTS', 'TOKENS', 'BLAZ
            'weights_of', 'on_grid', 'grid_parts', 'part_channels', 'Standard', 'channel_statistics',
            'shipped_statistics', 'BlazePoseTower', 'convert_blazepose', 'load_blazepose', 'solopose_blazepose']
 
-# %% ../nbs/05a_blazepose.ipynb #2d5660b1
-import hashlib, shutil, subprocess, sys, tarfile, tempfile
+# %% ../nbs/05a_blazepose.ipynb #d01810e0
+import hashlib, shutil, subprocess, sys, tarfile, tempfile, zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -42,7 +42,7 @@ def published_variant(
     digest = hashlib.sha256(raw).hexdigest()
     if digest in PUBLISHED: return PUBLISHED[digest]
     raise ValueError(f'{name}: SHA-256 {digest[:12]}... is none of the landmark networks of {PACKAGE}; '
-                     'it was changed or cut off: fetch it again with solopose_blazepose')
+                     'it was changed or cut off: delete it and run solopose_blazepose')
 
 # %% ../nbs/05a_blazepose.ipynb #6e88b7c4
 def _npm_pack(folder):
@@ -73,8 +73,8 @@ def _member(path, variant):
     name = f'package/pose_landmark_{variant}.tflite'
     try:
         with tarfile.open(path) as package: return package.extractfile(name).read()
-    except (tarfile.TarError, KeyError, EOFError, OSError) as e:
-        raise ValueError(f'{path}: no {name} in it ({e}); fetch it again with solopose_blazepose') from None
+    except (tarfile.TarError, zlib.error, KeyError, EOFError, OSError) as e:
+        raise ValueError(f'{path}: no {name} in it ({e}); delete it and run solopose_blazepose') from None
 
 # %% ../nbs/05a_blazepose.ipynb #6a0f438a
 def published_file(
@@ -467,8 +467,8 @@ class Standard(nn.Module):
 
 # %% ../nbs/05a_blazepose.ipynb #f1ee765f
 def _spread(std):
-    "Spreads (C,), none less than a quarter of the median of those over a hundredth of the largest."
-    moving = std[std > std.max() / 100]
+    "Spreads (C,), none less than a quarter of the median of those over a tenth of the largest."
+    moving = std[std > std.max() / 10]
     return std.clamp(min=float(moving.median()) / 4 if len(moving) else 1.)
 
 # %% ../nbs/05a_blazepose.ipynb #179872aa
@@ -479,10 +479,10 @@ def channel_statistics(
     batch=8, # frames sent through together
 ):
     "Mean and spread of every channel of every part, over frames and cells."
-    sums = {}
+    sums, device = {}, next(net.parameters()).device
     for x in frames.split(batch):
-        for n, p in grid_parts(net(x)).items():
-            both = torch.stack([p, p.square()]).double().sum((1, 3, 4)) / p.shape[-1] ** 2
+        for n, p in grid_parts(net(x.to(device))).items():
+            both = torch.stack([p, p.square()]).double().sum((1, 3, 4)).cpu() / p.shape[-1] ** 2
             sums[n] = sums.get(n, 0) + both / len(frames)
     out = {}
     for n, (mean, square) in sums.items():
@@ -581,7 +581,8 @@ def load_blazepose(
 BLAZEPOSE_39 = Skeleton('blazepose39', tuple(
     'nose l_eye_inner l_eye l_eye_outer r_eye_inner r_eye r_eye_outer l_ear r_ear l_mouth r_mouth '
     'l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist l_pinky r_pinky l_index r_index l_thumb r_thumb '
-    'l_hip r_hip l_knee r_knee l_ankle r_ankle l_heel r_heel l_toe r_toe crop_centre crop_rim spare1 spare2 spare3 spare4'.split()),
+    'l_hip r_hip l_knee r_knee l_ankle r_ankle l_heel r_heel l_toe r_toe '
+    'crop_centre crop_rim spare1 spare2 spare3 spare4'.split()),
     made_of=dict(pelvis=('l_hip', 'r_hip'), neck=('l_shoulder', 'r_shoulder'), head=('nose',)))
 
 # %% ../nbs/05a_blazepose.ipynb #5d170d07

@@ -4,8 +4,13 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
-from solopose.data.augmotion import Collection, at_rate, build, check_manifest, open_augmotion, read_report, read_source, solopose_augmotion, take_poses, view_poses, views_apart, write_trees
-from solopose.data.takes import Take, View, moving_person
+from solopose.data.augmotion import solopose_augmotion
+from solopose.data.build import build, check_manifest, read_report
+from solopose.data.prepare import Collection, at_rate
+from solopose.data.sources import read_source, write_trees
+from solopose.data.store import open_augmotion, take_poses, view_poses, views_apart
+from solopose.data.recorded import moving_person
+from solopose.data.takes import Take, View
 from solopose.skeleton import SKELETON
 
 SMALL = Collection(shard=512)

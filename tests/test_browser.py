@@ -5,9 +5,10 @@ import asyncio, base64, io, time
 import numpy as np
 import pytest
 from PIL import Image
+from solopose.player import pose_player, save_html
 from solopose.poses import pose_dataset
 from solopose.skeleton import standing_pose
-from solopose.viz import browser_path, pose_player, save_html
+from solopose.viz import browser_path
 
 choreographer = pytest.importorskip('choreographer', reason='the browser is driven with choreographer: pip install kaleido')
 if not browser_path(): pytest.skip('no Chromium or Chrome found: install one, or set BROWSER_PATH', allow_module_level=True)
@@ -21,7 +22,7 @@ def page(tmp_path_factory):
     poses = np.repeat(standing_pose()[None], FRAMES, 0)
     raised = np.linspace(0, -900, FRAMES)[:, None]
     ds = pose_dataset(poses, fps=FPS)
-    for joint, part in ('l_wrist', 1), ('r_wrist', 1), ('l_elbow', .4), ('r_elbow', .4): ds.position.loc[dict(keypoints=joint, space='y')] += raised * part
+    for joint, part in ('l_wrist', 1), ('r_wrist', 1), ('l_elbow', .4), ('r_elbow', .4): ds.position.loc[dict(keypoint=joint, space='y')] += raised * part
     frames = (np.full((180, 240, 3), 250 * k // (FRAMES - 1), 'uint8') for k in range(FRAMES))
     return save_html(pose_player(ds, frames, title='test'), tmp_path_factory.mktemp('browser')/'poses.html')
 

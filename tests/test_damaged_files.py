@@ -3,9 +3,11 @@ import pickle, shutil
 import numpy as np
 import pytest
 from solopose.data.mads import read_mads, write_mads
-from solopose.data.mpi import read_mpi, write_mpi
+from solopose.data.mpi import read_mpi
+from solopose.data.mpi_files import write_mpi
 from solopose.data.preprocessed import read_preprocessed
-from solopose.data.takes import TakeError, drawn_frames, moving_person
+from solopose.data.recorded import drawn_frames, moving_person
+from solopose.data.takes import TakeError
 
 TS = 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/'
 FILES = {'mads': ('multi_view_data/Jazz/Jazz_Jazz1_GT.mat', 'multi_view_data/Jazz/Calib_Cam1.mat', 'multi_view_data/Jazz/Jazz_Jazz1_C2.avi'),

@@ -57,13 +57,13 @@ def test_netcdf(which, request):
     from solopose.poses import check_poses
     from solopose.skeleton import SKELETON
     ds = read_poses(request.getfixturevalue(which)[1])
-    assert set(ds.position.dims) == {'time', 'space', 'keypoints', 'individuals'}
-    assert set(ds.confidence.dims) == {'time', 'keypoints', 'individuals'}
-    assert list(ds.keypoints.values) == list(SKELETON.joints) and list(ds.space.values) == ['x', 'y', 'z']
+    assert set(ds.position.dims) == {'time', 'space', 'keypoint', 'individual'}
+    assert set(ds.confidence.dims) == {'time', 'keypoint', 'individual'}
+    assert list(ds.keypoint.values) == list(SKELETON.joints) and list(ds.space.values) == ['x', 'y', 'z']
     assert ds.attrs['unit'] == 'mm' and ds.attrs['frame'] == 'camera' and ds.attrs['fps'] > 0
     assert np.isfinite(ds.position).all()
     assert np.abs(ds.position).max() < 3000, 'a person is smaller than this'
-    assert np.allclose(ds.position.sel(keypoints='pelvis'), 0, atol=1e-3) or ds.attrs['root'] != 'pelvis'
+    assert np.allclose(ds.position.sel(keypoint='pelvis'), 0, atol=1e-3) or ds.attrs['root'] != 'pelvis'
     assert ((ds.confidence >= 0) & (ds.confidence <= 1)).all()
     assert (np.diff(ds.time) > 0).all()
     check_poses(ds, frame='camera')

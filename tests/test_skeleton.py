@@ -64,7 +64,8 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     poses of a video."""
     pytest.importorskip('pytorch_lightning', reason='training needs solopose[train]')
     pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
-    from solopose.predict.run import predict_video, write_results
+    from solopose.predict.run import predict_video
+    from solopose.predict.writers import write_results
     from solopose.training.train import Recipe, curves, finish, fit
     recipe = Recipe(data=dict(synth=1.), batch=16, steps=40, warmup=4, lr=2e-3, ema=.5, clip_start=.5,
                     clip_share=.3, precision='32-true',
@@ -77,12 +78,12 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     model = create_model(pretrained=tmp_path / 'run/weights.safetensors')
     assert model.metadata['joints'] == list(skeleton.joints) and model.config.skeleton == skeleton.name
     found = predict_video(short_clip, model, zoom=1)
-    assert tuple(found.poses.keypoints.values) == skeleton.joints and found.poses.attrs[
+    assert tuple(found.poses.keypoint.values) == skeleton.joints and found.poses.attrs[
         'skeleton'] == skeleton.name
-    position = found.poses.position.transpose('time', 'keypoints', 'space', 'individuals').values
+    position = found.poses.position.transpose('time', 'keypoint', 'space', 'individual').values
     assert position.shape == (12, 17, 3, 1) and np.isfinite(position).all()
     assert np.abs(position[:, skeleton.index('pelvis')]).max() < 1e-3
     _, text, page = write_results(found, tmp_path / 'out')
     said = json.loads(text.read_text())
-    assert said['keypoints'] == list(skeleton.joints) and said['parents'] == list(
+    assert said['keypoint'] == list(skeleton.joints) and said['parents'] == list(
         skeleton.parents) and page.stat().st_size > 10_000

@@ -7,25 +7,33 @@ __all__ = ['GENRES', 'VIEWS', 'PROBLEMS', 'LICENCE', 'SETTINGS', 'parse_name', '
            'write_setting', 'pickled_shape', 'read_keypoints', 'read_aist', 'sequence_name', 'write_aist']
 
 # %% ../../nbs/data/33_aist.ipynb #baa71857
+import io
+import json
+import pickle
+import pickletools
+import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-import json, pickle, re
 import numpy as np
 from scipy.spatial.transform import Rotation
+from ..files import read_pickle
 from ..skeleton import COCO_17
 from ..cameras import Camera
-from .takes import Take, Takes, TakeError, View, Z_TO_Y, native_joints, open_pickle, turn_camera, write_frames
+from .recorded import native_joints, turn_camera, write_frames, Z_TO_Y
+from .takes import Take, Takes, TakeError, View, damaged, open_file
 
 # %% ../../nbs/data/33_aist.ipynb #864eaaa2
-GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack', KR='krump', JS='street jazz', JB='ballet jazz')
+GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack', KR='krump',
+              JS='street jazz', JB='ballet jazz')
 VIEWS = tuple(f'c0{i}' for i in range(1, 10))
 _NAME = re.compile(r'g([A-Z]{2})_s([A-Z]{2})_cAll_(d\d\d)_(m[A-Z]{2}\d)_(ch\d\d)')
 
 def parse_name(name): # of a sequence, 'gBR_sBM_cAll_d04_mBR0_ch03'
     "Genre, situation, dancer, music and choreography of a sequence; TakeError if it is not one of AIST++."
     m = _NAME.fullmatch(name)
-    if not m or m[1] not in GENRES: raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; solo dances only')
-    return m.groups()
+    if m and m[1] in GENRES: return m.groups()
+    raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; solo dances only')
 
 # %% ../../nbs/data/33_aist.ipynb #e33611d2
 def read_lines(path): # text file
@@ -38,26 +46,32 @@ def read_splits(root): # folder of the annotation
     return {name: s for s, f in files.items() if f.exists() for name in read_lines(f)}
 
 # %% ../../nbs/data/33_aist.ipynb #c5bcacfc
+def _setting_camera(c):
+    "The camera of one entry of a setting."
+    return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(), np.array(c['translation'], float) * 10,
+                  tuple(c['size']), c['distortions'], c['name'])
+
 def read_setting(path): # cameras/setting*.json
-    "The nine cameras of a setting, mm."
+    "The nine cameras of a setting, mm; TakeError if it is damaged."
     path = Path(path)
     if not path.exists(): raise TakeError(f'{path} is missing: nobody knows the cameras; it is in the zip of the cameras')
-    try:
-        return [Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(), np.array(c['translation'], float) * 10, tuple(c['size']), c['distortions'], c['name'])
-                for c in json.loads(path.read_text())]
-    except (ValueError, KeyError, TypeError) as e: raise TakeError(f'{path} is damaged ({type(e).__name__}: {e}); take it from the zip of the cameras') from e
+    try: return [_setting_camera(c) for c in json.loads(path.read_text(encoding='utf-8'))]
+    except (ValueError, LookupError, TypeError, RecursionError) as e: raise damaged(path, 'is damaged', e) from None
+
+# %% ../../nbs/data/33_aist.ipynb #b210ea7d
+def _setting_row(name, c):
+    "A camera as AIST++ writes it, cm."
+    return dict(name=name, size=list(c.size), matrix=c.K.tolist(), distortions=list(c.distortion or [0.] * 5),
+                rotation=Rotation.from_matrix(c.R).as_rotvec().tolist(), translation=(c.t / 10).tolist())
 
 def write_setting(path, # cameras/setting*.json to write
                   cameras): # nine Cameras, world y up, mm
     "Write cameras as AIST++ does, cm."
-    rows = [dict(name=n, size=list(c.size), matrix=c.K.tolist(), distortions=list(c.distortion or [0.] * 5), rotation=Rotation.from_matrix(c.R).as_rotvec().tolist(), translation=(c.t / 10).tolist())
-            for n, c in zip(VIEWS, cameras)]
-    Path(path).write_text(json.dumps(rows))
+    Path(path).write_text(json.dumps([_setting_row(n, c) for n, c in zip(VIEWS, cameras)]))
 
 # %% ../../nbs/data/33_aist.ipynb #c514787b
 def pickled_shape(path): # pickle that holds arrays
     "Shape of the first array in a pickle, read from its first kilobyte; None if it cannot be seen there."
-    import io, pickletools
     numbers = []
     with open(path, 'rb') as f: head = f.read(1024)
     try:
@@ -68,34 +82,56 @@ def pickled_shape(path): # pickle that holds arrays
     return None
 
 # %% ../../nbs/data/33_aist.ipynb #b1708ffd
-PROBLEMS = {('gBR_sBM_cAll_d04_mBR0_ch01', 'c05'): 'not synchronised with the other views', ('gJB_sBM_cAll_d07_mJB3_ch05', 'c07'): 'a video of 640 x 480, which its camera does not describe'}
+PROBLEMS = {('gBR_sBM_cAll_d04_mBR0_ch01', 'c05'): 'not synchronised with the other views',
+            ('gJB_sBM_cAll_d07_mJB3_ch05', 'c07'): 'a video of 640 x 480, which its camera does not describe'}
 LICENCE = 'annotation CC BY 4.0, Google LLC; videos under the terms of the AIST Dance Video Database, no redistribution'
 
 def read_keypoints(path, # keypoints3d/*.pkl
                    key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
-    "Joints (T, 17, 3) of a sequence, mm."
-    held = open_pickle(path)
+    "Joints (T, 17, 3) of a sequence, mm; TakeError if it has none."
+    held = open_file(read_pickle, path)
     if not isinstance(held, dict) or key not in held: raise TakeError(f'{path} has no {key!r}; it is no keypoints3d file of AIST++')
-    return np.asarray(held[key], float) * 10
+    try: return np.asarray(held[key], float) * 10
+    except (ValueError, TypeError) as e: raise damaged(path, 'holds no joints', e) from None
 
 # %% ../../nbs/data/33_aist.ipynb #b3bd8aef
 def _view(name, camera, videos):
     "One camera of a sequence, with its video if it is there."
     file = videos and videos / f'{name.replace("cAll", camera.name)}.mp4'
-    return View(camera.name, camera, file if file and file.exists() else None, problem=PROBLEMS.get((name, camera.name), ''))
+    video = file if file and file.exists() else None
+    return View(camera.name, camera, video, problem=PROBLEMS.get((name, camera.name), ''))
 
 def _read(file, key, view): return read_keypoints(file, key)
 
-def _take(file, root, videos, mapping, ignored, split, key):
-    "One sequence."
-    name = file.stem
-    genre, _, dancer, _, _ = parse_name(name)
-    if name in ignored: raise TakeError('withdrawn by the authors of AIST++ (ignore_list.txt)')
-    if name not in mapping: raise TakeError('mapping.txt does not name its cameras')
-    shape = pickled_shape(file) or read_keypoints(file, key).shape
-    views = [_view(name, c, videos) for c in read_setting(root / 'cameras' / f'{mapping[name]}.json')]
-    return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17, fps=60., frames=shape[0], read=partial(_read, file, key),
-                up=(0., 1., 0.), views=views, split=split.get(name, ''), licence=LICENCE, head='nose')
+# %% ../../nbs/data/33_aist.ipynb #9f7c844d
+@dataclass
+class _Release:
+    "What the release says beside the poses."
+    root: Path # folder
+    videos: Path # folder, or None
+    mapping: dict # sequence -> setting of its cameras
+    ignored: set # sequences that the authors withdrew
+    split: dict # sequence -> split
+
+    def take(self, file, key):
+        "One sequence; TakeError if it cannot be used."
+        name = file.stem
+        genre, _, dancer, _, _ = parse_name(name)
+        if name in self.ignored: raise TakeError('withdrawn by the authors of AIST++ (ignore_list.txt)')
+        if name not in self.mapping: raise TakeError('mapping.txt does not name its cameras')
+        shape = pickled_shape(file) or read_keypoints(file, key).shape
+        cameras = read_setting(self.root / 'cameras' / f'{self.mapping[name]}.json')
+        return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17, fps=60.,
+                    frames=shape[0], read=partial(_read, file, key), up=(0., 1., 0.), licence=LICENCE, head='nose',
+                    views=[_view(name, c, self.videos) for c in cameras], split=self.split.get(name, ''))
+
+# %% ../../nbs/data/33_aist.ipynb #f8070e5f
+def _mapping(table):
+    "Sequence -> setting, of cameras/mapping.txt."
+    rows = [l.split() for l in read_lines(table)]
+    bad = next((r for r in rows if len(r) != 2), None)
+    if bad: raise TakeError(f'{table}: {" ".join(bad)!r} is no pair of sequence and setting; take it from the zip of the cameras')
+    return dict(rows)
 
 # %% ../../nbs/data/33_aist.ipynb #c5683e8c
 def read_aist(root, # folder with keypoints3d, cameras, ...
@@ -108,40 +144,57 @@ def read_aist(root, # folder with keypoints3d, cameras, ...
     if videos and not videos.is_dir(): raise TakeError(f'{videos} is no folder of videos')
     table, withdrawn = root / 'cameras' / 'mapping.txt', root / 'ignore_list.txt'
     if not table.exists(): return Takes(skipped=[(str(root), f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras')])
-    mapping, ignored, split = dict(l.split() for l in read_lines(table)), set(read_lines(withdrawn)) if withdrawn.exists() else set(), read_splits(root)
-    for f in sorted((root / 'keypoints3d').glob('*.pkl')): takes.attempt(f'aist: {f.stem}', lambda: _take(f, root, videos, mapping, ignored, split, key))
+    ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
+    release = _Release(root, videos, _mapping(table), ignored, read_splits(root))
+    for f in sorted((root / 'keypoints3d').glob('*.pkl')): takes.attempt(f'aist: {f.stem}', partial(release.take, f, key))
     if not takes and not takes.skipped: takes.skipped.append((str(root), 'no keypoints3d/*.pkl in it; give the folder of the annotation'))
     return takes
 
 # %% ../../nbs/data/33_aist.ipynb #29bdf641
-SETTINGS = dict(BR='setting1', HO='setting2', JB='setting3', JS='setting4', KR='setting5', LH='setting6', LO='setting7_1', MH='setting8_1', PO='setting9_1', WA='setting10_1')
+SETTINGS = dict(BR='setting1', HO='setting2', JB='setting3', JS='setting4', KR='setting5', LH='setting6', LO='setting7_1',
+                MH='setting8_1', PO='setting9_1', WA='setting10_1')
 
 def sequence_name(subject, # dancer, 'd01' .. 'd30'
                   action): # 'gBR_sBM_mBR0_ch03'
     "Name of the sequence of a dancer."
     parts = action.split('_')
-    if len(parts) != 4: raise TakeError(f'{action!r} is no dance of AIST++; say genre, situation, music and choreography, as in gBR_sBM_mBR0_ch03')
+    if len(parts) != 4:
+        raise TakeError(f'{action!r} is no dance of AIST++; say genre, situation, music and choreography, as in gBR_sBM_mBR0_ch03')
     name = '_'.join([*parts[:2], 'cAll', subject, *parts[2:]])
     parse_name(name)
     return name
 
 # %% ../../nbs/data/33_aist.ipynb #30ca5158
+def _same_camera(a, b): return all(np.array_equal(x, y) for x, y in ((a.K, b.K), (a.R, b.R), (a.t, b.t)))
+
 def _by_setting(recorded):
     "Setting -> cameras in the dancers' world, y up; TakeError where the format cannot hold the takes."
     out = {}
     for r in recorded:
-        genre = parse_name(sequence_name(r.subject, r.action))[0]
+        setting = SETTINGS[parse_name(sequence_name(r.subject, r.action))[0]]
         if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
-        if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses a second, not {r.fps:g}')
-        first = out.setdefault(SETTINGS[genre], r.cameras)
-        if not all(np.array_equal(a.K, b.K) and np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(first, r.cameras)):
-            raise TakeError(f'{r.action} has cameras of its own; all sequences of {SETTINGS[genre]} share theirs')
+        if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
+        if not all(map(_same_camera, out.setdefault(setting, r.cameras), r.cameras)):
+            raise TakeError(f'{r.action} has cameras of its own; all sequences of {setting} share theirs')
     return {s: [turn_camera(c) for c in cameras] for s, cameras in out.items()}
 
-def _write_pickle(path, held):
-    path.parent.mkdir(parents=True, exist_ok=True); path.write_bytes(pickle.dumps(held, protocol=4))
-
 # %% ../../nbs/data/33_aist.ipynb #12287372
+def _write_pickle(path, held):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(held, protocol=4))
+
+def _write_take(root, name, r, rng):
+    "Joints in the room and in nine pictures, and the videos."
+    native = native_joints(r.joints, COCO_17)
+    cm, uv = native @ Z_TO_Y.T / 10, np.stack([c.see(native) for c in r.cameras])
+    noisy, seen = cm + rng.normal(0, 1, cm.shape), np.concatenate([uv, np.ones_like(uv[..., :1])], -1)
+    _write_pickle(root / 'keypoints3d' / f'{name}.pkl', dict(keypoints3d=noisy, keypoints3d_optim=cm))
+    about = dict(det_scores=np.ones((9, len(cm))), timestamps=np.arange(len(cm)) / 60)
+    _write_pickle(root / 'keypoints2d' / f'{name}.pkl', dict(keypoints2d=seen.astype('float32'), **about))
+    for view, video in zip(VIEWS, r.videos or ()):
+        write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
+
+# %% ../../nbs/data/33_aist.ipynb #650b4bf6
 def write_aist(root, # folder to write to
                recorded, # list of Recorded: subject 'd04', action 'gBR_sBM_mBR0_ch03', nine cameras, 60 fps
                ignore=(), # names of sequences for ignore_list.txt
@@ -150,13 +203,10 @@ def write_aist(root, # folder to write to
     root, names = Path(root), [sequence_name(r.subject, r.action) for r in recorded]
     settings, rng = _by_setting(recorded), np.random.default_rng(0)
     for sub in ('cameras', 'splits'): (root / sub).mkdir(parents=True, exist_ok=True)
-    for name, r in zip(names, recorded):
-        cm, T = native_joints(r.joints, COCO_17) @ Z_TO_Y.T / 10, len(r.joints)
-        _write_pickle(root / 'keypoints3d' / f'{name}.pkl', dict(keypoints3d=cm + rng.normal(0, 1, cm.shape), keypoints3d_optim=cm))
-        uv = np.stack([c.see(native_joints(r.joints, COCO_17)) for c in r.cameras])
-        _write_pickle(root / 'keypoints2d' / f'{name}.pkl', dict(keypoints2d=np.concatenate([uv, np.ones_like(uv[..., :1])], -1).astype('float32'), det_scores=np.ones((9, T)), timestamps=np.arange(T) / 60))
-        for view, video in zip(VIEWS, r.videos or ()): write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
+    for name, r in zip(names, recorded): _write_take(root, name, r, rng)
     for s, cameras in settings.items(): write_setting(root / 'cameras' / f'{s}.json', cameras)
     (root / 'cameras' / 'mapping.txt').write_text(''.join(f'{n} {SETTINGS[parse_name(n)[0]]}\n' for n in names))
     (root / 'ignore_list.txt').write_text(''.join(f'{n} \n' for n in ignore) + '\n\n')
-    for s in ('train', 'val', 'test'): (root / 'splits' / f'pose_{s}.txt').write_text(''.join(f'{n}\n' for n, where in split.items() if where == s))
+    for s in ('train', 'val', 'test'):
+        mine = [n for n, where in split.items() if where == s]
+        (root / 'splits' / f'pose_{s}.txt').write_text(''.join(f'{n}\n' for n in mine))

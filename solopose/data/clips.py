@@ -13,11 +13,16 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..cameras import project
-from .augmotion import SPLITS, open_augmotion, view_camera
+from .store import open_augmotion, view_camera
+from .tables import SPLITS
+from ..files import file_hash, write_json, write_npz
 from ..kabsch import apply_rigid
 from ..poses import flip
 from ..skeleton import SKELETON
-from ..video.frames import VideoError, _clock, _crop, _open, letterbox_box
+from ..video.crops import crop_frame, letterbox_box
+from ..video.frames import frame_clock
+from ..video.probe import open_film
+from ..video.write import VideoError
 
 # %% ../../nbs/data/37_clips.ipynb #5c72099e
 class Film:
@@ -25,9 +30,9 @@ class Film:
     def __init__(self,
                  path, # the file
                  threads=0): # of the decoder, 0: as many as FFmpeg likes
-        self.path, (self.container, self.stream) = Path(path), _open(path)
+        self.path, (self.container, self.stream) = Path(path), open_film(path)
         self.stream.thread_type, self.stream.codec_context.thread_count = 'AUTO', threads
-        self.zero, self.step, self.counted = _clock(self.container, self.stream)
+        self.zero, self.step, self.counted = frame_clock(self.container, self.stream)
         self.size = self.stream.width, self.stream.height
         self.first = next((p.dts for p in self.container.demux(self.stream) if p.dts is not None), 0)
     def close(self): self.container.close()
@@ -238,7 +243,7 @@ def _stills(self:ClipDataset, folder, numbers, box_of):
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
     if not len(files) > max(numbers): raise VideoError(f'{folder} has {len(files)} pictures, but number {max(numbers) + 1} is wanted: copy it again')
     first = Image.open(files[numbers[0]]); box = even_box(box_of(first.size))
-    return np.stack([_crop(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float), self.size, 0) for n in numbers]), box, first.size
+    return np.stack([crop_frame(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float), self.size, 0) for n in numbers]), box, first.size
 
 # %% ../../nbs/data/37_clips.ipynb #ba9ca5c2
 def recolour(frames, # (T, S, S, 3) uint8
@@ -306,7 +311,6 @@ def cache_features(dataset, # ClipDataset without augmentation
                    progress=True): # show a bar
     "Encode every clip once; returns the folder, for `ClipDataset(features=...)`."
     from tqdm import tqdm
-    from solopose.data.augmotion import file_hash, save_part, write_json
     if dataset.augment or dataset.features: raise ValueError('features are cached from plain pictures: give a dataset without augment and features')
     out = Path(out); about = dict(store=file_hash(Path(dataset.store) / 'about' / 'manifest.json'), size=dataset.size, frames=dataset.frames, encoder=name)
     if (out / 'about.json').exists() and json.loads((out / 'about.json').read_text()) != about: raise ValueError(f'{out} holds other features ({(out / "about.json").read_text().strip()}): give another folder')
@@ -314,7 +318,7 @@ def cache_features(dataset, # ClipDataset without augmentation
     for clip in tqdm([int(c) for c in dataset.clips if not _feature_file(out, c).exists()], 'encoding clips', disable=not progress):
         frames, box, picture = dataset._plain(clip)
         _feature_file(out, clip).parent.mkdir(exist_ok=True)
-        save_part(_feature_file(out, clip), features=encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy(), box=box, picture=np.array(picture))
+        write_npz(_feature_file(out, clip), features=encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy(), box=box, picture=np.array(picture))
     return out
 
 @patch

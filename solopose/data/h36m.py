@@ -16,12 +16,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 from ..skeleton import H36M_32
 from ..cameras import Camera, world_to_camera
-from .takes import Take, Takes, TakeError, View, body_size, native_joints, write_frames
+from .plausible import body_size
+from .recorded import native_joints, write_frames
+from .takes import Take, Takes, TakeError, View, damaged, video_head
 
 # %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def _cdf():
     try: import cdflib
-    except ModuleNotFoundError: raise ImportError('cdflib is missing: the files of Human3.6M need pip install "solopose[datasets]"') from None
+    except ModuleNotFoundError:
+        raise ImportError('cdflib is missing: the files of Human3.6M need pip install "solopose[datasets]"') from None
     return cdflib
 
 def read_cdf(path, # file
@@ -30,20 +33,21 @@ def read_cdf(path, # file
     cdflib = _cdf()
     if not Path(path).is_file(): raise TakeError(f'{path} is missing; extract it from the archive of its subject')
     try: pose = np.asarray(cdflib.CDF(path).varget('Pose'), float)
-    except Exception as e: raise TakeError(f'{path} is truncated or no CDF file with a Pose ({type(e).__name__}: {e}); copy it again'.replace('\n', ' ')) from e
-    if pose.ndim != 3 or pose.shape[0] != 1 or pose.shape[2] != 32 * space: raise TakeError(f'{path}: Pose of shape {pose.shape}, wanted (1, frames, {32 * space})')
-    return pose[0].reshape(-1, 32, space)
+    except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
+    if pose.ndim == 3 and pose.shape[0] == 1 and pose.shape[2] == 32 * space: return pose[0].reshape(-1, 32, space)
+    raise TakeError(f'{path}: Pose of shape {pose.shape}, wanted (1, frames, {32 * space})')
 
 # %% ../../nbs/data/31_h36m.ipynb #76092af1
 def write_cdf(path, # file to write
               pose): # (T, 32, 3) mm or (T, 32, 2) px
     "Write poses as Human3.6M does: one float32 variable `Pose` with one record."
     from cdflib.cdfwrite import CDF
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    data = np.asarray(pose, 'float32').reshape(1, len(pose), -1)
+    path, data = Path(path), np.asarray(pose, 'float32').reshape(1, len(pose), -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = dict(Variable='Pose', Data_Type=44, Num_Elements=1, Rec_Vary=True, Dim_Sizes=list(data.shape[1:]))
     with CDF(path, delete=True) as f:
         f.write_globalattrs({})
-        f.write_var(dict(Variable='Pose', Data_Type=44, Num_Elements=1, Rec_Vary=True, Dim_Sizes=list(data.shape[1:])), var_data=data)
+        f.write_var(about, var_data=data)
 
 # %% ../../nbs/data/31_h36m.ipynb #2b9a2c54
 CAMERAS = '54138969', '55011271', '58860488', '60457274'
@@ -52,7 +56,8 @@ SIZES = (1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002)
 def euler_to_matrix(a, b, c): # angles about x, y and z, radians
     "The rotation Rx(a) Ry(b) Rz(c), world to camera."
     (ca, cb, cc), (sa, sb, sc) = np.cos([a, b, c]), np.sin([a, b, c])
-    return np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]) @ [[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]] @ [[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]]
+    Rx, Ry = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]), [[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]]
+    return Rx @ Ry @ [[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]]
 
 def matrix_to_euler(R): # rotation (3, 3)
     "The angles (a, b, c) of `euler_to_matrix`."
@@ -63,48 +68,65 @@ def cameras_from_w0(w0, # the 300 numbers
                     subject, # 1..11
                     sizes=SIZES): # (width, height) of the four cameras, px
     "The four cameras of a subject."
-    w0 = np.asarray(w0, float)
-    if w0.shape != (300,): raise TakeError(f'w0 has {w0.size} numbers, wanted 300; metadata.xml is damaged, take it from the release again')
+    w0, out = np.asarray(w0, float), []
+    if w0.shape != (300,):
+        raise TakeError(f'w0 has {w0.size} numbers, wanted 300; metadata.xml is damaged, take it from the release again')
     outside, inside = w0[:264].reshape(4, 11, 6)[:, subject - 1], w0[264:].reshape(4, 9)
-    out = []
     for name, size, e, (fx, fy, cx, cy, k1, k2, k3, p1, p2) in zip(CAMERAS, sizes, outside, inside):
-        R = euler_to_matrix(*e[:3])
-        out.append(Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, -R @ e[3:], size, (k1, k2, p1, p2, k3), name, 'h36m'))
+        R, K = euler_to_matrix(*e[:3]), [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+        out.append(Camera(K, R, -R @ e[3:], size, (k1, k2, p1, p2, k3), name, 'h36m'))
     return out
 
+# %% ../../nbs/data/31_h36m.ipynb #69490ab8
 def w0_from_cameras(cameras): # dict subject number -> its four Cameras
     "The 300 numbers for the cameras of some subjects; the others are zero."
     outside, inside = np.zeros((4, 11, 6)), np.zeros((4, 9))
     for s, four in cameras.items():
         for i, c in enumerate(four):
             k1, k2, p1, p2, k3 = c.distortion or [0] * 5
-            outside[i, s - 1], inside[i] = [*matrix_to_euler(c.R), *c.centre], [c.K[0, 0], c.K[1, 1], *c.K[:2, 2], k1, k2, k3, p1, p2]
+            outside[i, s - 1] = [*matrix_to_euler(c.R), *c.centre]
+            inside[i] = [c.K[0, 0], c.K[1, 1], *c.K[:2, 2], k1, k2, k3, p1, p2]
     return np.concatenate([outside.ravel(), inside.ravel()])
 
 # %% ../../nbs/data/31_h36m.ipynb #47baef1e
 SUBJECTS = tuple(f'S{i}' for i in range(1, 12))
-ACTIONS = '_ALL', 'Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases', 'Sitting', 'SittingDown', 'Smoking', 'TakingPhoto', 'Waiting', 'Walking', 'WalkingDog', 'WalkingTogether'
+ACTIONS = ('_ALL', 'Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases', 'Sitting', 'SittingDown',
+           'Smoking', 'TakingPhoto', 'Waiting', 'Walking', 'WalkingDog', 'WalkingTogether')
 
 def sequences(subject): # 'S1' .. 'S11'
     "File names of a subject's 32 sequences in the fixtures, in the order of the table."
-    short = dict(WalkingTogether='WalkTogether') | ({} if subject == 'S1' else dict(TakingPhoto='Photo', WalkingDog='WalkDog'))
+    short = dict(WalkingTogether='WalkTogether')
+    if subject != 'S1': short |= dict(TakingPhoto='Photo', WalkingDog='WalkDog')
     return [f'{short.get(a, a)}{n}' for a in ACTIONS for n in (' 1', '')]
 
 # %% ../../nbs/data/31_h36m.ipynb #637ccfd7
+def _mapping_rows(sizes):
+    "Which sequence of which subject is which action, and the sizes of the pictures."
+    yield ['', '', *SUBJECTS]
+    for k in range(32): yield [k // 2 + 1, k % 2 + 1, *(sequences(s)[k] for s in SUBJECTS)]
+    yield ['', '', *[sizes] * 11]
+
+def _count_rows(frames):
+    "How long every sequence is: four videos, and the total."
+    for s in SUBJECTS:
+        lengths = [frames.get((s, name), 0) for name in sequences(s)]
+        yield [f'[{n} {n + 3} {n + 3} {n} {4 * n + 2}]' for n in lengths]
+
+def _table(rows): return [f"<tr>{''.join(f'<td>{c}</td>' for c in cells)}</tr>" for cells in rows]
+
+def _values(names): return ''.join(f'<value>{n}</value>' for n in names)
+
+# %% ../../nbs/data/31_h36m.ipynb #3e48c9e2
 def write_metadata(path, # metadata.xml to write
                    cameras, # dict subject number -> four Cameras
                    frames): # dict (subject, file name) -> poses
     "Write the parts of `metadata.xml` that a reader needs, in its own shape."
-    row = lambda cells: '<tr>' + ''.join(f'<td>{c}</td>' for c in cells) + '</tr>'
-    first = next(iter(cameras.values()))
-    size = '[' + ';'.join(f'{c.size[1]} {c.size[0]}' for c in first) + ']'
-    mapping = [row(['', '', *SUBJECTS]), *(row([k // 2 + 1, k % 2 + 1, *(sequences(s)[k] for s in SUBJECTS)]) for k in range(32)), row(['', '', *[size] * 11])]
-    counts = [row(f'[{n} {n + 3} {n + 3} {n} {4 * n + 2}]' for n in (frames.get((s, name), 0) for name in sequences(s))) for s in SUBJECTS]
+    sizes = ';'.join(f'{c.size[1]} {c.size[0]}' for c in next(iter(cameras.values())))
     w0 = ' '.join(f'{v:.17g}' for v in w0_from_cameras(cameras))
-    Path(path).write_text('\n'.join(['<?xml version="1.0"?>', '<metadata>', '<mapping>', *mapping, '</mapping>',
-        '<actionnames>' + ''.join(f'<value>{a}</value>' for a in ACTIONS) + '</actionnames>',
-        '<dbcameras><index2id>' + ''.join(f'<value>{c}</value>' for c in CAMERAS) + '</index2id></dbcameras>',
-        '<frames>', *counts, '</frames>', f'<w0>[{w0}]</w0>', '</metadata>', '']))
+    Path(path).write_text('\n'.join([
+        '<?xml version="1.0"?>', '<metadata>', '<mapping>', *_table(_mapping_rows(f'[{sizes}]')), '</mapping>',
+        f'<actionnames>{_values(ACTIONS)}</actionnames>', f'<dbcameras><index2id>{_values(CAMERAS)}</index2id></dbcameras>',
+        '<frames>', *_table(_count_rows(frames)), '</frames>', f'<w0>[{w0}]</w0>', '</metadata>', '']))
 
 # %% ../../nbs/data/31_h36m.ipynb #346cbdeb
 @dataclass
@@ -121,27 +143,42 @@ def _children(root, tag): return [] if (e := root.find(tag)) is None else list(e
 
 def _texts(row): return [(e.text or '').strip() for e in row]
 
-def _numbers(text): return [int(n) for n in re.findall(r'\d+', text)]
+def _integers(text): return [int(n) for n in re.findall(r'\d+', text)]
 
-def _rows(root, path):
+def _rows(root):
     "Subjects, mapping rows [action id, sub-action id, a name for each subject] and the row of picture sizes."
     rows = [_texts(r) for r in _children(root, 'mapping')]
-    if len(rows) < 33: raise TakeError(f'{path} has {max(0, len(rows) - 1)} sequences, wanted 32; it is truncated, take it from the release again')
+    if len(rows) < 33: raise ValueError(f'it has {max(0, len(rows) - 1)} sequences, wanted 32')
     return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
 
-def read_metadata(path): # metadata.xml of the release
-    "The tables and cameras of Human3.6M."
-    try: root = ET.parse(path).getroot()
-    except ET.ParseError as e: raise TakeError(f'{path} is truncated or no XML ({e}); take it from the release again') from e
-    subjects, rows, sizes = _rows(root, path)
+def _lengths(root, subjects, rows):
+    "(subject, file name) -> poses: a quarter of the total of a sequence; empty if there is no complete table."
+    counts = [n for row in _children(root, 'frames') for e in row.iter() if len(n := _integers(e.text or '')) == 5]
+    if len(counts) != len(subjects) * 32: return {}
+    return {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i, s in enumerate(subjects) for k in range(32)}
+
+def _sizes(subjects, texts):
+    "Subject -> (width, height) of the four cameras, px."
+    found = {s: _integers(t) for s, t in zip(subjects, texts)}
+    return {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, n in found.items() if len(n) == 8}
+
+# %% ../../nbs/data/31_h36m.ipynb #244b69dd
+def _metadata(path, root):
+    "The tables of a parsed metadata.xml."
+    subjects, rows, sizes = _rows(root)
     names, w0 = _texts(_children(root, 'actionnames')), root.findtext('w0')
-    if not names or w0 is None: raise TakeError(f'{path} has no {"w0" if names else "actionnames"}: the cameras and names of Human3.6M are missing; take it from the release again')
+    if not names or w0 is None:
+        raise ValueError(f'no {"w0" if names else "actionnames"}: the cameras and names of Human3.6M are missing')
     action = {(s, r[2 + i]): names[int(r[0]) - 1] for r in rows for i, s in enumerate(subjects)}
-    counts = [n for row in _children(root, 'frames') for e in row.iter() if len(n := _numbers(e.text or '')) == 5]
-    counts = counts if len(counts) == len(subjects) * 32 else []
-    frames = {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i, s in enumerate(subjects) for k in range(32)} if counts else {}
-    wide = {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, t in zip(subjects, sizes) if len(n := _numbers(t)) == 8}
-    return Metadata(Path(path), action, frames, np.array(w0.strip(' []\n').split(), float), wide)
+    numbers = np.array(w0.strip(' []\n').split(), float)
+    return Metadata(Path(path), action, _lengths(root, subjects, rows), numbers, _sizes(subjects, sizes))
+
+def read_metadata(path): # metadata.xml of the release
+    "The tables and cameras of Human3.6M; TakeError if the file is damaged."
+    try: root = ET.parse(path).getroot()
+    except (ET.ParseError, ValueError) as e: raise damaged(path, 'is truncated or no XML', e) from None
+    try: return _metadata(path, root)
+    except (LookupError, ValueError) as e: raise damaged(path, 'is truncated or not complete', e) from None
 
 # %% ../../nbs/data/31_h36m.ipynb #7f99b729
 PROBLEMS = {('S11', 'Directions', '54138969'): 'the video is corrupt in the original release'}
@@ -153,51 +190,66 @@ KINDS = dict(world='D3_Positions', mono='D3_Positions_mono', universal='D3_Posit
 # %% ../../nbs/data/31_h36m.ipynb #72befa16
 def _folders(root, name):
     "Folders that hold one kind of pose files, as (subject, its folder, the folder), in both layouts."
-    for depth in ('', '*/', '*/*/'):
-        for pattern in (f'{depth}S*/MyPoseFeatures/{name}', f'{depth}S*/Poses_{name}'):
-            for f in sorted(root.glob(pattern)):
-                home = f.parent.parent if f.parent.name == 'MyPoseFeatures' else f.parent
-                if home.name in SUBJECTS: yield home.name, home, f
+    patterns = [d + p for d in ('', '*/', '*/*/') for p in (f'S*/MyPoseFeatures/{name}', f'S*/Poses_{name}')]
+    for f in (f for p in patterns for f in sorted(root.glob(p))):
+        home = f.parent.parent if f.parent.name == 'MyPoseFeatures' else f.parent
+        if home.name in SUBJECTS: yield home.name, home, f
 
 def _find_metadata(root):
     "The metadata.xml in, beside or just below a folder."
-    for folder, pattern in ((root, 'metadata.xml'), (root, '*/metadata.xml'), (root, '*/*/metadata.xml'), (root.parent, 'metadata.xml')):
-        found = sorted(folder.glob(pattern))
-        if found: return found[0]
-    raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; it comes with the code of the release (Release-v1.2)')
+    places = (root, 'metadata.xml'), (root, '*/metadata.xml'), (root, '*/*/metadata.xml'), (root.parent, 'metadata.xml')
+    found = [p for folder, pattern in places for p in sorted(folder.glob(pattern))]
+    if found: return found[0]
+    raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; '
+                    f'it comes with the code of the release (Release-v1.2)')
 
 # %% ../../nbs/data/31_h36m.ipynb #40318036
 def _size(video, otherwise):
-    "(width, height) by the header of a video."
-    import av
-    try:
-        with av.open(str(video)) as c: return c.streams.video[0].width, c.streams.video[0].height
-    except (av.error.FFmpegError, IndexError): return otherwise # a broken video is reported when it is read
+    "(width, height) by the header of a film; a broken one is reported when it is read."
+    try: return video_head(video)[2]
+    except TakeError: return otherwise
 
-def _view(home, meta, subject, name, camera):
+def _view(home, subject, name, camera):
     "One camera of a sequence, with its video or its folder of pictures if they are there."
     video, folder = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
     if video.exists(): camera = replace(camera, size=_size(video, camera.size))
-    return View(camera.name, camera, next((p for p in (video, folder) if p.exists()), None), problem=PROBLEMS.get((subject, name, camera.name), ''))
+    there = next((p for p in (video, folder) if p.exists()), None)
+    return View(camera.name, camera, there, problem=PROBLEMS.get((subject, name, camera.name), ''))
 
 def _read_world(file, shift, view): return read_cdf(file) + np.array(shift)
 
 def _read_view(folder, name, view): return read_cdf(folder / f'{name}.{view}.cdf')
 
+def _reader(file, poses, subject, name, unshift):
+    "What reads the poses of a sequence."
+    if poses != 'world': return partial(_read_view, file.parent, name)
+    return partial(_read_world, file, (-200. if unshift and (subject, name) in SHIFTED else 0., 0., 0.))
+
+def _cameras(meta, subject):
+    "The four cameras of a subject; TakeError if the file has none."
+    cameras = cameras_from_w0(meta.w0, SUBJECTS.index(subject) + 1, meta.sizes.get(subject, SIZES))
+    if all(c.t.any() for c in cameras): return cameras
+    raise TakeError(f'{meta.path.name} has no cameras for {subject}; take the file from the release')
+
 def _take(meta, subject, home, file, poses, unshift, name):
     "One sequence."
-    if (subject, name) not in meta.action: raise TakeError(f'{file.name} is not in the tables of {meta.path.name}; it was renamed, or is not of {subject}')
-    cameras = cameras_from_w0(meta.w0, SUBJECTS.index(subject) + 1, meta.sizes.get(subject, SIZES))
-    if not all(c.t.any() for c in cameras): raise TakeError(f'{meta.path.name} has no cameras for {subject}; take the file from the release')
-    shift = (-200., 0., 0.) if unshift and poses == 'world' and (subject, name) in SHIFTED else (0., 0., 0.)
-    read = partial(_read_world, file, shift) if poses == 'world' else partial(_read_view, file.parent, name)
-    return Take(dataset='h36m', subject=subject, action=meta.action[subject, name], name=f'{subject}/{name}', skeleton=H36M_32, fps=50., frames=meta.frames.get((subject, name)) or len(read(CAMERAS[0])),
-                read=read, frame='world' if poses == 'world' else 'camera', up=(0., 0., 1.) if poses == 'world' else None, views=[_view(home, meta, subject, name, c) for c in cameras],
-                split=SPLIT.get(subject, ''), licence=LICENCE, head='head_top')
+    if (subject, name) not in meta.action:
+        raise TakeError(f'{file.name} is not in the tables of {meta.path.name}; it was renamed, or is not of {subject}')
+    cameras, read, world = _cameras(meta, subject), _reader(file, poses, subject, name, unshift), poses == 'world'
+    return Take(dataset='h36m', subject=subject, action=meta.action[subject, name], name=f'{subject}/{name}', skeleton=H36M_32,
+                fps=50., frames=meta.frames.get((subject, name)) or len(read(CAMERAS[0])), read=read,
+                frame='world' if world else 'camera', up=(0., 0., 1.) if world else None, split=SPLIT.get(subject, ''),
+                views=[_view(home, subject, name, c) for c in cameras], licence=LICENCE, head='head_top')
 
 # %% ../../nbs/data/31_h36m.ipynb #9b127690
+def _nothing_found(root, poses):
+    "Why there is no take."
+    other = [f'; but there is {d}: pass poses={k!r}' for k, d in KINDS.items() if k != poses and any(_folders(root, d))]
+    advice = other[0] if other else '; give the folder that holds S1, S5, ...'
+    return str(root), f'no {KINDS[poses]}/*.cdf for any subject below it{advice}'
+
 def read_h36m(root, # folder of the download
-              poses='world', # 'world'; 'mono' (camera frames); 'universal' (camera frames, everybody equally tall, does not fit the pictures)
+              poses='world', # or 'mono': camera frames; 'universal': also, all people equally tall, not on the pictures
               unshift=False): # take back the 200 mm shift of three sequences of S9
     "The sequences of Human3.6M (DOI 10.1109/TPAMI.2013.248) in the layout of the release, as `Takes`."
     root, takes = Path(root), Takes()
@@ -208,40 +260,54 @@ def read_h36m(root, # folder of the download
     for subject, home, folder in _folders(root, KINDS[poses]):
         names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f for f in sorted(folder.glob('*.cdf'))}
         for name, file in names.items():
-            if not name.startswith('_ALL'): takes.attempt(f'h36m: {subject}/{name}', lambda: _take(meta, subject, home, file, poses, unshift, name))
-    if not takes and not takes.skipped:
-        other = [f'; but there is {d}: pass poses={k!r}' for k, d in KINDS.items() if k != poses and any(_folders(root, d))]
-        takes.skipped.append((str(root), f'no {KINDS[poses]}/*.cdf for any subject below it' + (other[0] if other else '; give the folder that holds S1, S5, ...')))
+            if name.startswith('_ALL'): continue
+            takes.attempt(f'h36m: {subject}/{name}', partial(_take, meta, subject, home, file, poses, unshift, name))
+    if not takes and not takes.skipped: takes.skipped.append(_nothing_found(root, poses))
     return takes
 
 # %% ../../nbs/data/31_h36m.ipynb #484d388d
+def _check_recorded(r):
+    "TakeError for a take that the format cannot hold."
+    if r.subject not in SUBJECTS: raise TakeError(f'Human3.6M has no subject {r.subject!r}; it has {", ".join(SUBJECTS)}')
+    if r.action not in sequences(r.subject)[2:]:
+        raise TakeError(f'Human3.6M has no sequence {r.action!r} of {r.subject}; it has {", ".join(sequences(r.subject)[2:])}')
+    if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
+    if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses per second, not {r.fps:g}')
+
 def _checked_cameras(recorded):
     "The four cameras of each subject; TakeError where the format cannot hold them."
     out = {}
     for r in recorded:
-        if r.subject not in SUBJECTS: raise TakeError(f'Human3.6M has no subject {r.subject!r}; it has {", ".join(SUBJECTS)}')
-        if r.action not in sequences(r.subject) or r.action.startswith('_ALL'): raise TakeError(f'Human3.6M has no sequence {r.action!r} of {r.subject}; it has {", ".join(sequences(r.subject)[2:])}')
-        if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
-        if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses a second, not {r.fps:g}')
+        _check_recorded(r)
         mine = out.setdefault(SUBJECTS.index(r.subject) + 1, r.cameras)
         same = all(np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(mine, r.cameras))
-        lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a, b in zip(next(iter(out.values())), r.cameras))
-        if not (same and lens): raise TakeError(f'{r.subject}/{r.action} has cameras of its own; in Human3.6M a camera keeps its lens, and its place for all takes of a subject')
+        first = next(iter(out.values()))
+        lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a, b in zip(first, r.cameras))
+        if same and lens: continue
+        raise TakeError(f'{r.subject}/{r.action} has cameras of its own; '
+                        f'in Human3.6M a camera keeps its lens, and its place for all takes of a subject')
     return out
 
 # %% ../../nbs/data/31_h36m.ipynb #661bbb73
+def _write_view(features, r, i, world):
+    "The files of one camera: mono, universal and in the picture."
+    c, name = r.cameras[i], f'{r.action}.{CAMERAS[i]}.cdf'
+    mono = world_to_camera(world, c)
+    root = mono[:, :1]
+    write_cdf(features / KINDS['mono'] / name, mono)
+    write_cdf(features / KINDS['universal'] / name, root + (mono - root) * 1350 / body_size(r.joints))
+    write_cdf(features / 'D2_Positions' / name, c.see(world))
+
 def write_h36m(root, # folder to write to
                recorded): # list of Recorded: subject 'S1', action 'Directions 1', four cameras, 50 fps
     "Write synthetic takes as the tree of Human3.6M: CDF files, metadata.xml and, where there are pictures, mp4 files."
-    root = Path(root); root.mkdir(parents=True, exist_ok=True)
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
     cameras = _checked_cameras(recorded)
     for r in recorded:
         home, world = root / r.subject, native_joints(r.joints, H36M_32)
         write_cdf(home / 'MyPoseFeatures' / KINDS['world'] / f'{r.action}.cdf', world)
-        for i, (name, c) in enumerate(zip(CAMERAS, r.cameras)):
-            mono = world_to_camera(world, c)
-            centred = mono - mono[:, :1]
-            for kind, pose in ((KINDS['mono'], mono), (KINDS['universal'], mono[:, :1] + centred * 1350 / body_size(r.joints)), ('D2_Positions', c.see(world))):
-                write_cdf(home / 'MyPoseFeatures' / kind / f'{r.action}.{name}.cdf', pose)
+        for i, name in enumerate(CAMERAS):
+            _write_view(home / 'MyPoseFeatures', r, i, world)
             if r.videos: write_frames(home / 'Videos' / f'{r.action}.{name}.mp4', r.videos[i], r.fps)
     write_metadata(root / 'metadata.xml', cameras, {(r.subject, r.action): len(r.joints) for r in recorded})

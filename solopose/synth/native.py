@@ -47,7 +47,7 @@ def names_of(
 # %% ../../nbs/synth/29_native.ipynb #5ef52982
 def _draft(people, dataset, folder, i, seconds, seed, size):
     "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ...; joints come last."
-    from solopose.video.frames import write_video
+    from solopose.video.write import write_video
     folder = Path(folder); subject, action = names_of(dataset, i + 1)[i]
     if not (folder / 'joints.npy').exists():
         folder.mkdir(parents=True, exist_ok=True); one = copy.copy(people)
@@ -69,7 +69,7 @@ def record(
     size:int=256): # longer side of the pictures, px
     "Takes as `Recorded`, drawn where their draft is missing."
     from tqdm import tqdm
-    from solopose.data.takes import Recorded
+    from solopose.data.recorded import Recorded
     cameras = lab_cameras(dataset, size)
     drafts = [_draft(people, dataset, Path(folder) / f'{i:04d}', i, seconds, seed, size) for i in tqdm(range(takes), desc=f'drawing {dataset}')]
     return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos) for s, a, joints, videos in drafts]

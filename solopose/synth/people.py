@@ -319,11 +319,11 @@ def write_clip(
     **about): # more attributes for the truth, e.g. seed, number
     "Write a clip and its truth; returns both paths."
     from solopose.poses import pose_dataset
-    from solopose.video.frames import write_video
+    from solopose.video.write import write_video
     path = Path(path)
     joints = clip['joints'] - clip['joints'][:, [PELVIS]]
     ds = pose_dataset(joints.cpu().numpy(), fps, frame='camera', source='solopose.synth.people', motion=clip['name'], **about)
-    dims = ('time', 'image_space', 'keypoints', 'individuals')
+    dims = ('time', 'image_space', 'keypoint', 'individual')
     ds['image_position'] = (dims, clip['uv'].cpu().numpy().transpose(0, 2, 1)[..., None], dict(unit='px'))
     if 'visible' in clip: ds['visible'] = (dims[:1] + dims[2:], clip['visible'].cpu().numpy()[..., None].astype('float32'))
     ds = ds.assign_coords(image_space=['u', 'v'])

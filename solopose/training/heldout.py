@@ -23,7 +23,7 @@ from .pools import Pool, draw_clip, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON
 from ..synth.people import PELVIS
-from ..video.frames import calmed
+from ..video.times import smooth
 
 # %% ../../nbs/training/42_heldout.ipynb #58eb32f6
 def training_poses(
@@ -132,7 +132,7 @@ def report(
     n, error, blank = (lambda x: round(float(x), 1)), (pred - true).norm(dim=-1), (constant - true).norm(dim=-1)
     other = torch.arange(len(SKELETON)) != PELVIS # the root has no error and lies inside the body
     return dict(clips=len(true), frames=true.shape[0] * true.shape[1], people=len(set(test.about('person')[:most].tolist())),
-        overall={'model': dict(errors(pred, true), interval=interval(pred, true)), 'model, calmed': errors(torch.as_tensor(calmed(pred.transpose(0, 1), FPS)).transpose(0, 1), true), **{k: errors(v, true) for k, v in blind.items()}},
+        overall={'model': dict(errors(pred, true), interval=interval(pred, true)), 'model, calmed': errors(torch.as_tensor(smooth(pred.transpose(0, 1), FPS)).transpose(0, 1), true), **{k: errors(v, true) for k, v in blind.items()}},
         joint={k: dict(mpjpe=n(v), constant=n(c)) for (k, v), c in zip(per_joint(pred, true).items(), per_joint(constant, true).values())},
         action=by_group([_action(x) for x in test.about('names')[:most]], pred, true, constant),
         **{k: {b: g[b] for b in VIEWS[k] if b in g} for k, v in views.items() for g in [by_group(binned(v.ravel(), VIEWS[k]).reshape(v.shape), pred, true, constant)]},
