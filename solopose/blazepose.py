@@ -6,7 +6,7 @@
 __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'CONFIGS', 'PARTS', 'TOKENS', 'BLAZEPOSE_39', 'published_variant',
            'download_blazepose', 'published_file', 'Operator', 'read_graph', 'Separable', 'InvertedResidual',
            'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid', 'Head3D', 'BlazePose', 'layer_names',
-           'weights_of', 'on_grid', 'grid_parts', 'part_channels', 'Standard', 'channel_statistics',
+           'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels', 'Standard', 'channel_statistics',
            'shipped_statistics', 'BlazePoseTower', 'convert_blazepose', 'load_blazepose', 'solopose_blazepose']
 
 # %% ../nbs/05a_blazepose.ipynb #d01810e0
@@ -419,20 +419,35 @@ PARTS = dict(  # name -> (feature, how it comes to the grid)
     stride16=('stride16', 'mean'),
     folded16=('stride16', 'fold'),
     pyramid=('pyramid4', 'mean'),
-    heatmaps=('heatmaps', 'mean'))
+    heatmaps=('heatmaps', 'mean'),
+    pyramid32=('pyramid32', 'mean'),
+    folded_pyramid=('pyramid16', 'fold'),
+    moments=('heatmaps', 'moments'))
 TOKENS = dict(  # parts of a cell's token, unless others are asked for
     lite=('bottleneck', 'stride16', 'pyramid', 'heatmaps'),
     full=('bottleneck', 'stride16', 'pyramid', 'heatmaps'),
     heavy=('narrow', 'folded16', 'pyramid', 'heatmaps'))
 
 # %% ../nbs/05a_blazepose.ipynb #2cb08828
+def cell_moments(
+    x, # heatmaps before any sigmoid, (N, C, H, W)
+    k, # sides of a cell, pixels of the map
+):
+    "Each map's share in every cell, and its first moments across and down the cell, (N, 3*C, H/k, W/k), times 4."
+    p = torch.sigmoid(x.float())
+    p = p / p.sum((-2, -1), keepdim=True).clamp(min=1e-3)
+    place = ((torch.arange(k, device=x.device) + .5) / k - .5).repeat(x.shape[-1] // k)
+    return torch.cat([F.avg_pool2d(q, k) for q in (p, p * place, p * place[:, None])], 1) * 4 * k * k
+
+# %% ../nbs/05a_blazepose.ipynb #a3c0f1d4
 def on_grid(
     x, # features, (N, C, H, W)
     side, # of the grid wanted, cells
-    how='mean', # 'mean', or 'fold': (N, C*k*k, side, side)
+    how='mean', # 'mean', 'fold': (N, C*k*k, side, side), or 'moments', see `cell_moments`
 ):
     "Features on a coarser grid, k times in each direction."
     k = x.shape[-1] // side
+    if how == 'moments': return cell_moments(x, k)
     return F.pixel_unshuffle(x, k) if how == 'fold' else F.avg_pool2d(x, k)
 
 # %% ../nbs/05a_blazepose.ipynb #fbab6a84
@@ -449,13 +464,14 @@ def grid_parts(
 def part_channels(config):
     "Channels of each of `PARTS`, and of 'head'."
     features = dict(bottleneck=config.bottleneck, stride32=config.stages[4][1], stride16=config.stages[3][1],
-                    pyramid4=config.pyramid, heatmaps=39)
-    out = {n: features[f] * (4 if how == 'fold' else 1) for n, (f, how) in PARTS.items()}
+                    heatmaps=39, **{f'pyramid{s}': config.pyramid for s in (4, 16, 32)})
+    times = dict(mean=1, fold=4, moments=3)
+    out = {n: features[f] * times[how] for n, (f, how) in PARTS.items()}
     return out | dict(head=4 * config.head)
 
 # %% ../nbs/05a_blazepose.ipynb #b0adcf3f
 class Standard(nn.Module):
-    "Channels brought to mean 0 and spread 1 with stored numbers."
+    "Channels brought to mean 0 and spread 1 with stored numbers, at most 8 either way."
     def __init__(self,
         n, # channels
     ):
@@ -463,7 +479,7 @@ class Standard(nn.Module):
         self.register_buffer('mean', torch.zeros(n))
         self.register_buffer('std', torch.ones(n))
     def forward(self, x):
-        return (x - self.mean[:, None, None]) / self.std[:, None, None]
+        return ((x - self.mean[:, None, None]) / self.std[:, None, None]).clamp(-8, 8)
 
 # %% ../nbs/05a_blazepose.ipynb #f1ee765f
 def _spread(std):
@@ -504,9 +520,11 @@ class BlazePoseTower(nn.Module):
     def __init__(self,
         variant='full', # 'lite', 'full' or 'heavy'
         parts=None, # what a cell's token is made of, names of `PARTS`; None = `TOKENS`
+        own=False, # keep its own landmarks' weights, which no token needs
     ):
         super().__init__()
         self.body = BlazePose(variant)
+        if not own: del self.body.head.landmarks, self.body.head.world
         self.parts = tuple(TOKENS[variant] if parts is None else parts)
         if not self.parts or set(self.parts) - set(PARTS):
             raise ValueError(f'parts {list(parts)}: choose among {", ".join(PARTS)}')
@@ -573,7 +591,7 @@ def load_blazepose(
         raise ValueError(f'{path}: {e}; write it with solopose_blazepose') from None
     if about.get('format') != 'solopose blazepose':
         raise ValueError(f'{path}: no converted BlazePose; write one with solopose_blazepose')
-    tower = BlazePoseTower(about['variant'])
+    tower = BlazePoseTower(about['variant'], own=True)
     load_tower(tower, path)
     return tower.body.eval().requires_grad_(False)
 
