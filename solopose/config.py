@@ -19,6 +19,7 @@ class SoloPoseConfig:
     layout: str = 'video' # 'video': tokens in (time, rows, columns); 'paper': the stack of section 4.1
     loss: str = 'heatpose' # 'heatpose': volumes, section 4.2; 'mse': coordinates, section 5.4.1
     target_frame: str = 'camera' # 'camera' or 'universal' (section 3.2)
+    aim: str = 'camera' # axes of target_frame 'camera': the film's camera, or 'crop': one that looks at the crop
     root: str = 'pelvis' # keypoint at the origin of the volume
     frames: int = 8 # frames of a training clip; layout 'video' takes any number
     image_size: int = 128 # side of a frame, px
@@ -42,6 +43,7 @@ class SoloPoseConfig:
 # %% ../nbs/07_config.ipynb #485b9fbe
 # words a setting may be
 CHOICES = dict(layout=('video', 'paper'), loss=('heatpose', 'mse'), target_frame=('camera', 'universal'),
+               aim=('camera', 'crop'),
                transition=('strict', 'paper', 'none'))
 
 # %% ../nbs/07_config.ipynb #d58061d6

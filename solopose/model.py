@@ -16,6 +16,11 @@ from .weights import load_weights
 # %% ../nbs/07c_model.ipynb #6262307f
 # what each name changes in `SoloPoseConfig`
 MODELS = {
+    'solopose-small': dict(image_size=192, encoder='blazepose:full', frames=16, width=256, depth=5, heads=8,
+                           encoder_options=dict(parts=('bottleneck', 'folded16', 'folded_pyramid', 'pyramid32',
+                                                       'moments')),
+                           window=(8, 6, 6), head_width=256, volume=(24, 24, 24), bounds=(-1500., 1500.),
+                           sigma=88., aim='crop'),
     'solopose-tiny': {},
     'solopose-base': dict(image_size=224, encoder='open_clip:ViT-B-32', width=384, heads=12, window=(4, 7, 7),
                           frames=16, volume=(14, 14, 16)),
