@@ -84,6 +84,17 @@ def refused(result, name):
     return lines[0]
 
 
+def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='also run tests that take minutes')
+
+
+def pytest_configure(config): config.addinivalue_line('markers', 'slow: takes minutes; runs with --slow')
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if 'slow' in item.keywords and not config.getoption('--slow'): item.add_marker(pytest.mark.skip(reason='takes minutes: pytest --slow'))
+
+
 @pytest.fixture(scope='session')
 def root(): return ROOT
 
