@@ -162,14 +162,14 @@ def _cyclic(rng, t, legs, arms, side):
     return keep * over + swing * cycle, z, f"{kind}/{'swing' if quiet else arms}"
 
 # %% ../../nbs/synth/20b_gaits.ipynb #20ba0030
-def _smoothed(rng, n, fps, compose):
+def _smoothed(rng, n, fps, compose, turn=35.):
     "What compose(t) gives on a fine clock, smoothed and read at n frames: angles dict, path (n, 3), name."
     t = np.arange(n) / fps
     fine = t if n == 1 else np.arange(-.2, t[-1] + .2, .01)
     x, z, name = compose(fine)
     yaw = ANGLES.index('root_yaw')
     if rng.random() < .4:
-        x[:, yaw] += rng.normal(0, 35) * (fine - fine.mean())
+        x[:, yaw] += rng.normal(0, turn) * (fine - fine.mean())
     free = x[:, yaw].copy()
     x = np.clip(x, _LOW, _HIGH)
     x[:, yaw] = free
@@ -228,4 +228,4 @@ def wide_motion(
         leg = str(rng.choice(legs))
         x = _wide_path(rng, t, leg, arms, str(rng.choice(['l', 'r'])))
         return x, np.zeros_like(t), f'{name}/{leg}'
-    return _smoothed(rng, n, fps, compose)
+    return _smoothed(rng, n, fps, compose, turn=6.)

@@ -21,7 +21,7 @@ from .asf_amc import read_amc
 from .bodies import ANGLES, LIMITS, _turn
 from .bvh import read_bvh, write_bvh
 from .capture import Capture, CaptureError, Tree, capture_of, find_roles, read_text
-from .motion import Motion, random_motion
+from .motion import Motion, draw_motion
 from .retarget import LEG, fit_report, retarget
 
 # %% ../../nbs/synth/22_mocap.ipynb #0a07460d
@@ -264,10 +264,7 @@ def _piece(self:MotionPack, rng, n, fps, pace):
 @patch
 def _other_arms(self:MotionPack, rng, n, fps):
     "A movement whose upper body is taken: of another take or drawn."
-    if rng.random() < .5:
-        return self._piece(rng, n, fps, 1.)
-    angles, path, name = random_motion(rng, n, fps)
-    return Motion(angles, path, fps, name)
+    return self._piece(rng, n, fps, 1.) if rng.random() < .5 else draw_motion(rng, n, fps, wide=.5)
 
 # %% ../../nbs/synth/22_mocap.ipynb #c3439a2d
 @patch
