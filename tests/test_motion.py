@@ -8,10 +8,12 @@ from scipy.spatial.transform import Rotation
 from solopose.synth.asf_amc import read_amc
 from solopose.synth.bodies import ANGLES, BodyPack
 from solopose.synth.bvh import read_bvh, write_bvh
-from solopose.synth.capture import CaptureError, find_roles
-from solopose.synth.mocap import MotionPack, build_motion_pack, read_motion
+from solopose.synth.deepmimic import read_motion
+from solopose.synth.mocap import MotionPack, build_motion_pack
 from solopose.synth.motion import Motion, draw_motion
+from solopose.synth.motion_text import CaptureError
 from solopose.synth.retarget import fit_report, retarget
+from solopose.synth.roles import find_roles
 
 
 def command(name, *args, **kw):

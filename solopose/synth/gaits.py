@@ -28,17 +28,19 @@ GAITS = dict(
     stairs=dict(hip={0: 58, .2: 42, .5: 4, .62: 12, .8: 64},
                 knee={0: 62, .25: 38, .5: 8, .65: 48, .8: 94},
                 ankle={0: 10, .25: 14, .5: -6, .62: -20, .8: 4}),
-    march=dict(hip={0: 8, .3: 4, .5: 4, .75: 48}, knee={0: 8, .3: 5, .5: 6, .75: 70}, ankle={0: 2, .3: 2, .5: 0, .75: -8}))
+    march=dict(hip={0: 8, .3: 4, .5: 4, .75: 48}, knee={0: 8, .3: 5, .5: 6, .75: 70},
+               ankle={0: 2, .3: 2, .5: 0, .75: -8}))
 
 # %% ../../nbs/synth/20b_gaits.ipynb #20ba0009
 def _spline(table):
     "Periodic spline through a table {share of the stride: degrees}."
     return CubicSpline(*zip(*sorted((table | {1: table[0]}).items())), bc_type='periodic')
-_SPLINES = {gait: {joint: _spline(table) for joint, table in joints.items()} for gait, joints in GAITS.items()}
+_SPLINES = {gait: {joint: _spline(table) for joint, table in joints.items()} for gait,
+            joints in GAITS.items()}
 
 # %% ../../nbs/synth/20b_gaits.ipynb #20ba0012
 def _stride(kind, stride, size, swing, elbow):
-    "Angles {name: (T,)} of legs and arms, at `stride` strides (T,), for legs `size` and arms `swing` times as wide."
+    "Angles {name: (T,)} of legs and arms at strides (T,); `size` is of the legs, `swing` of the arms."
     table = _SPLINES[dict(back='walk', sideways='march', turn='march').get(kind, kind)]
     curve = {s: {j: c((stride + shift) % 1) for j, c in table.items()} for s, shift in (('l', 0), ('r', .5))}
     size_ = dict(back=.6, sideways=.5).get(kind, 1.) * size
@@ -55,11 +57,13 @@ def _stride(kind, stride, size, swing, elbow):
 def _trunk(rng, x, kind, t, stride, size):
     "Add what the trunk does: it sways, leans into a run, turns."
     p = 2 * np.pi * stride
-    x['root_yaw'], x['spine_twist'], x['root_side'] = 4 * size * np.cos(p), -9 * size * np.cos(p), 2.5 * np.sin(p)
+    x['root_yaw'], x['spine_twist'] = 4 * size * np.cos(p), -9 * size * np.cos(p)
+    x['root_side'] = 2.5 * np.sin(p)
     x['root_lean'] = np.full_like(t, rng.uniform(5, 14) if kind == 'run' else rng.uniform(-1, 5))
     if kind == 'sideways':
         w = rng.uniform(6, 16) * rng.choice([-1, 1])
-        x['l_hip_abd'] = x['r_hip_abd'] = abs(w) * .6 + w * np.cos(p)  # w > 0: the left foot is up while the legs part
+        # w > 0: the left foot is up while the legs part
+        x['l_hip_abd'] = x['r_hip_abd'] = abs(w) * .6 + w * np.cos(p)
     if kind == 'turn':
         x['root_yaw'] = x['root_yaw'] + rng.uniform(40, 140) * rng.choice([-1, 1]) * t
 
@@ -71,9 +75,10 @@ def _run_height(stride, f):
 
 # %% ../../nbs/synth/20b_gaits.ipynb #3e2ee855
 def _gait(rng, t, kind):
-    "Angles (T, 33) of a gait over time t (s) and the height of its flight (T,), m; kinds: those of `GAITS`, 'back', 'sideways' and 'turn'."
+    "Angles (T, 33) of a gait (`GAITS`, 'back', 'sideways', 'turn') at times t (s); its height (T,), m."
     f = rng.uniform(*dict(run=(1.2, 1.6), sideways=(.8, 1.3)).get(kind, (.7, 1.1)))
-    size, swing, elbow = rng.uniform(.7, 1.2), rng.uniform(.2, 1.1), 85 if kind == 'run' else rng.uniform(8, 30)
+    size, swing, elbow = rng.uniform(.7, 1.2), rng.uniform(.2,
+                                                           1.1), 85 if kind == 'run' else rng.uniform(8, 30)
     stride = (f * t + rng.random()) * (-1 if kind == 'back' else 1)
     x = _stride(kind, stride, size, swing, elbow)
     _trunk(rng, x, kind, t, stride, size)
@@ -83,10 +88,12 @@ def _gait(rng, t, kind):
 def _jump(rng, t):
     "Angles (T, 33) and height (T,), m, of jumps one after the other."
     h, rest = rng.uniform(.05, .45), rng.uniform(.15, .8)
-    air, dip, depth, tuck, reach = np.sqrt(8 * h / 9.81), rng.uniform(.22, .4), rng.uniform(55, 100), rng.uniform(5, 90), rng.uniform(0, 150)
-    period = rest + dip + .16 + air + .25
+    air, dip = np.sqrt(8 * h / 9.81), rng.uniform(.22, .4)
+    depth, tuck, reach = rng.uniform(55, 100), rng.uniform(5, 90), rng.uniform(0, 150)
+    off = rest + dip + .16
+    period = off + air + .25
     s = (t + rng.random() * period) % period
-    at = np.array([0, rest, rest + dip, rest + dip + .16, rest + dip + .16 + air / 2, rest + dip + .16 + air, period - .12, period])
+    at = np.array([0, rest, rest + dip, off, off + air / 2, off + air, period - .12, period])
     path = lambda *values: PchipInterpolator(at, values)(s)
     knees, ankles = path(6, 6, depth, 4, tuck, 12, .7 * depth, 6), path(0, 0, 18, -35, -25, -20, 14, 0)
     arms = path(5, 5, -35, reach, reach, .6 * reach, 20, 5)
@@ -106,9 +113,11 @@ def _jumping(knees, ankles, arms):
 # %% ../../nbs/synth/20b_gaits.ipynb #083ebf6d
 _FLOOR = ('kneel', 'crawl', 'plank', 'lie', 'lie_back', 'lie_side', 'sit_floor', 'cross_legs')
 _GAIT_ODDS = dict(walk=5, run=3, back=1, sideways=1.5, stairs=1.5, turn=1.5, march=.7)
-_LEG_ODDS = dict(gait=6, dance=4, stand=5, squat=2, lunge=2, kick=2, side_kick=1, balance=2, sit=2, bend=1.5, wide=2, kneel=1, crawl=.7,
+_LEG_ODDS = dict(gait=6, dance=4, stand=5, squat=2, lunge=2, kick=2, side_kick=1, balance=2, sit=2, bend=1.5,
+                 wide=2, kneel=1, crawl=.7,
                  plank=.5, lie=.4, lie_back=.5, lie_side=.3, sit_floor=.7, cross_legs=.5, jump=2, any=2)
-_ARM_ODDS = dict(hang=2.5, reach=4, raise_both=2, spread=2, guard=2, hips=1, fold=.7, phone=1, punch=1.5, any=5)
+_ARM_ODDS = dict(hang=2.5, reach=4, raise_both=2, spread=2, guard=2, hips=1, fold=.7, phone=1, punch=1.5,
+                 any=5)
 _DANCE = ('stand', 'wide', 'lunge', 'balance', 'stand', 'squat', 'kick')
 
 # %% ../../nbs/synth/20b_gaits.ipynb #20ba0023
@@ -133,7 +142,8 @@ def _keys(rng, t, legs, arms, side):
     gap = rng.uniform(.28, .55) if legs == 'dance' else rng.uniform(.4, 1.2)
     knots = np.arange(t[0] - rng.random() * gap, t[-1] + 2 * gap, gap)
     back_and_forth = rng.random() < .5
-    x = PchipInterpolator(knots, np.stack([_key_of(rng, i, legs, arms, side, back_and_forth) for i in range(len(knots))]))(t)
+    keys = [_key_of(rng, i, legs, arms, side, back_and_forth) for i in range(len(knots))]
+    x = PchipInterpolator(knots, np.stack(keys))(t)
     if legs == 'dance':
         beat = np.pi * t / gap
         x[:, ANGLES.index('root_side')] += rng.uniform(2, 9) * np.sin(beat)
@@ -183,7 +193,7 @@ def random_motion(
     rng, # numpy Generator
     n:int, # frames
     fps:float=25.): # frames per second
-    "A smooth random motion: angles dict ((n,) degrees each), path (n, 3) m as in `Motion`, and what it is called."
+    "A smooth random motion: angles {name: (n,) degrees}, path (n, 3) m as in `Motion`, and its name."
     def compose(t):
         legs, arms, side = _pick(rng, _LEG_ODDS), _pick(rng, _ARM_ODDS), str(rng.choice(['l', 'r']))
         if legs in ('gait', 'jump'):

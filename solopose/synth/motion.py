@@ -98,7 +98,7 @@ def on_floor(
 def sample(self:Motion,
     t, # times (n,), s from its beginning
     fps:float=None): # frames per second of the result
-    "The movement at any times. Where neighbouring frames write one pose in two ways (angles jump by more than 60 degrees) the nearer one is taken."
+    "The movement at any times; where angles jump by over 60 degrees, it is the nearer frame."
     f = np.clip(np.asarray(t, float) * self.fps, 0, len(self) - 1)
     i = np.minimum(f.astype(int), max(len(self) - 2, 0))
     j = np.minimum(i + 1, len(self) - 1)
@@ -118,7 +118,8 @@ _FLIP = np.array([-1. if k in _MIRRORED else 1. for k in ANGLES])
 def mirrored(self:Motion):
     "Left and right exchanged."
     angles = self.array[:, _OTHER] * _FLIP
-    return replace(self, angles=dict(zip(ANGLES, angles.T)), path=self.path * [-1, 1, 1], name=f'{self.name} mirrored')
+    return replace(self, angles=dict(zip(ANGLES, angles.T)), path=self.path * [-1, 1, 1],
+                   name=f'{self.name} mirrored')
 
 # %% ../../nbs/synth/21_motion.ipynb #b253b248
 @patch

@@ -12,80 +12,114 @@ from .bodies import ANGLES, CONTROLS, LIMITS, _leg_local, _pelvis_turn
 # %% ../../nbs/synth/20a_poses.ipynb #68967265
 LEGS = dict(
     stand=dict(hip_flex=(2, 7), hip_abd=(4, 5), knee_flex=(5, 7), hip_twist=(-5, 10)),
-    squat=dict(hip_flex=(85, 30), knee_flex=(100, 30), ankle_flex=(15, 10), hip_abd=(15, 10), root_lean=(20, 15)),
-    lunge=dict(a_hip_flex=(60, 22), a_knee_flex=(70, 22), b_hip_flex=(-12, 10), b_knee_flex=(30, 25), b_ankle_flex=(-10, 15)),
-    kick=dict(a_hip_flex=(80, 32), a_hip_abd=(15, 20), a_knee_flex=(30, 32), b_hip_flex=(0, 10), b_knee_flex=(10, 10), root_lean=(-8, 12), root_side=(0, 12)),
+    squat=dict(hip_flex=(85, 30), knee_flex=(100, 30), ankle_flex=(15, 10), hip_abd=(15, 10),
+               root_lean=(20, 15)),
+    lunge=dict(a_hip_flex=(60, 22), a_knee_flex=(70, 22), b_hip_flex=(-12, 10), b_knee_flex=(30, 25),
+               b_ankle_flex=(-10, 15)),
+    kick=dict(a_hip_flex=(80, 32), a_hip_abd=(15, 20), a_knee_flex=(30, 32), b_hip_flex=(0, 10),
+              b_knee_flex=(10, 10), root_lean=(-8, 12), root_side=(0, 12)),
     side_kick=dict(a_hip_abd=(58, 12), a_hip_flex=(15, 20), a_knee_flex=(30, 35), root_side=(0, 15)),
     balance=dict(a_hip_flex=(35, 40), a_knee_flex=(75, 32), b_knee_flex=(6, 6), root_lean=(8, 20)),
     sit=dict(hip_flex=(88, 12), knee_flex=(85, 18), hip_abd=(8, 10)),
     bend=dict(root_lean=(55, 25), hip_flex=(50, 28), knee_flex=(15, 15)),
     wide=dict(hip_abd=(28, 12), knee_flex=(18, 20), hip_flex=(15, 18)),
     jump=dict(hip_flex=(35, 30), knee_flex=(50, 35), ankle_flex=(-25, 10), hip_abd=(12, 12)),
-    any=dict(hip_flex=(35, 45), hip_abd=(15, 20), hip_twist=(0, 18), knee_flex=(50, 45), ankle_flex=(0, 15), root_lean=(5, 25), root_side=(0, 15)))
+    any=dict(hip_flex=(35, 45), hip_abd=(15, 20), hip_twist=(0, 18), knee_flex=(50, 45), ankle_flex=(0, 15),
+             root_lean=(5, 25), root_side=(0, 15)))
 
 # %% ../../nbs/synth/20a_poses.ipynb #20aa0007
 LEGS |= dict( # on the floor
-    kneel=dict(a_hip_flex=(5, 12), a_knee_flex=(105, 15), b_hip_flex=(75, 25), b_knee_flex=(90, 25), a_ankle_flex=(-25, 10)),
-    crawl=dict(root_lean=(85, 8), hip_flex=(88, 14), knee_flex=(88, 12), ankle_flex=(-45, 8), hip_abd=(8, 6), neck_flex=(-30, 10)),
+    kneel=dict(a_hip_flex=(5, 12), a_knee_flex=(105, 15), b_hip_flex=(75, 25), b_knee_flex=(90, 25),
+               a_ankle_flex=(-25, 10)),
+    crawl=dict(root_lean=(85, 8), hip_flex=(88, 14), knee_flex=(88, 12), ankle_flex=(-45, 8), hip_abd=(8, 6),
+               neck_flex=(-30, 10)),
     plank=dict(root_lean=(76, 5), hip_flex=(4, 5), knee_flex=(4, 4), ankle_flex=(15, 6), neck_flex=(-18, 10)),
     lie=dict(root_lean=(90, 4), hip_flex=(2, 5), knee_flex=(15, 22), ankle_flex=(-45, 8), hip_abd=(10, 8)),
     lie_back=dict(root_lean=(-90, 4), hip_flex=(28, 32), knee_flex=(45, 40), hip_abd=(8, 8)),
     lie_side=dict(root_side=(88, 6), hip_flex=(35, 25), knee_flex=(50, 30), root_lean=(0, 6)),
-    sit_floor=dict(root_lean=(-12, 10), hip_flex=(88, 12), knee_flex=(25, 28), hip_abd=(15, 14), spine_flex=(20, 12)),
-    cross_legs=dict(root_lean=(-8, 6), hip_flex=(88, 8), hip_abd=(38, 8), hip_twist=(-35, 8), knee_flex=(128, 8), spine_flex=(18, 10)))
+    sit_floor=dict(root_lean=(-12, 10), hip_flex=(88, 12), knee_flex=(25, 28), hip_abd=(15, 14),
+                   spine_flex=(20, 12)),
+    cross_legs=dict(root_lean=(-8, 6), hip_flex=(88, 8), hip_abd=(38, 8), hip_twist=(-35, 8),
+                    knee_flex=(128, 8), spine_flex=(18, 10)))
 
 # %% ../../nbs/synth/20a_poses.ipynb #9f24ca28
 ARMS = dict(
     hang=dict(shoulder_abd=(8, 8), shoulder_flex=(0, 15), elbow_flex=(18, 16)),
-    reach=dict(a_shoulder_flex=(85, 45), a_shoulder_abd=(15, 30), a_elbow_flex=(30, 32), b_shoulder_flex=(5, 25), b_elbow_flex=(25, 25)),
+    reach=dict(a_shoulder_flex=(85, 45), a_shoulder_abd=(15, 30), a_elbow_flex=(30, 32),
+               b_shoulder_flex=(5, 25), b_elbow_flex=(25, 25)),
     raise_both=dict(shoulder_flex=(135, 32), shoulder_abd=(10, 20), elbow_flex=(25, 30)),
     spread=dict(shoulder_abd=(80, 28), elbow_flex=(30, 35), shoulder_twist=(0, 40)),
     guard=dict(shoulder_flex=(50, 22), elbow_flex=(105, 25), shoulder_twist=(20, 25)),
     hips=dict(shoulder_abd=(42, 10), shoulder_flex=(-8, 12), elbow_flex=(85, 18), shoulder_twist=(45, 20)),
     fold=dict(shoulder_flex=(35, 15), elbow_flex=(105, 18), shoulder_twist=(50, 15)),
-    phone=dict(a_shoulder_flex=(50, 20), a_shoulder_abd=(25, 15), a_elbow_flex=(132, 12), b_elbow_flex=(25, 25)),
+    phone=dict(a_shoulder_flex=(50, 20), a_shoulder_abd=(25, 15), a_elbow_flex=(132, 12),
+               b_elbow_flex=(25, 25)),
     support=dict(shoulder_flex=(82, 8), shoulder_abd=(6, 6), elbow_flex=(10, 10), wrist_flex=(-55, 10)),
-    punch=dict(a_shoulder_flex=(85, 15), a_elbow_flex=(10, 12), b_shoulder_flex=(40, 20), b_elbow_flex=(115, 20)),
-    any=dict(shoulder_flex=(50, 55), shoulder_abd=(35, 42), shoulder_twist=(0, 40), elbow_flex=(55, 45), forearm_twist=(0, 35)))
+    punch=dict(a_shoulder_flex=(85, 15), a_elbow_flex=(10, 12), b_shoulder_flex=(40, 20),
+               b_elbow_flex=(115, 20)),
+    any=dict(shoulder_flex=(50, 55), shoulder_abd=(35, 42), shoulder_twist=(0, 40), elbow_flex=(55, 45),
+             forearm_twist=(0, 35)))
 
 # %% ../../nbs/synth/20a_poses.ipynb #20aa0010
 LEGS |= dict(
-    sit_desk=dict(root_lean=(-2, 7), hip_flex=(90, 10), knee_flex=(88, 20), hip_abd=(9, 8), spine_flex=(14, 12), neck_flex=(8, 12)),
-    sit_bent=dict(root_lean=(22, 10), hip_flex=(105, 10), knee_flex=(85, 15), hip_abd=(14, 8), spine_flex=(32, 14), neck_flex=(-8, 14)),
-    sit_back=dict(root_lean=(-22, 8), hip_flex=(68, 12), knee_flex=(60, 25), hip_abd=(10, 8), spine_flex=(14, 10), neck_flex=(12, 10)),
-    sit_crossed=dict(root_lean=(-4, 6), a_hip_flex=(102, 7), a_hip_abd=(-14, 6), a_knee_flex=(75, 15), b_hip_flex=(88, 6), b_knee_flex=(88, 10), spine_flex=(12, 10)),
-    kneel_both=dict(hip_flex=(6, 10), knee_flex=(92, 7), ankle_flex=(-42, 8), hip_abd=(8, 6), root_lean=(2, 8)),
-    kneel_sit=dict(root_lean=(4, 7), hip_flex=(78, 8), knee_flex=(143, 5), ankle_flex=(-48, 5), hip_abd=(8, 6), spine_flex=(10, 10)),
-    lie_curled=dict(root_side=(88, 5), hip_flex=(95, 20), knee_flex=(105, 20), spine_flex=(38, 15), neck_flex=(22, 14)),
+    sit_desk=dict(root_lean=(-2, 7), hip_flex=(90, 10), knee_flex=(88, 20), hip_abd=(9, 8),
+                  spine_flex=(14, 12), neck_flex=(8, 12)),
+    sit_bent=dict(root_lean=(22, 10), hip_flex=(105, 10), knee_flex=(85, 15), hip_abd=(14, 8),
+                  spine_flex=(32, 14), neck_flex=(-8, 14)),
+    sit_back=dict(root_lean=(-22, 8), hip_flex=(68, 12), knee_flex=(60, 25), hip_abd=(10, 8),
+                  spine_flex=(14, 10), neck_flex=(12, 10)),
+    sit_crossed=dict(root_lean=(-4, 6), a_hip_flex=(102, 7), a_hip_abd=(-14, 6), a_knee_flex=(75, 15),
+                     b_hip_flex=(88, 6), b_knee_flex=(88, 10), spine_flex=(12, 10)),
+    kneel_both=dict(hip_flex=(6, 10), knee_flex=(92, 7), ankle_flex=(-42, 8), hip_abd=(8, 6),
+                    root_lean=(2, 8)),
+    kneel_sit=dict(root_lean=(4, 7), hip_flex=(78, 8), knee_flex=(143, 5), ankle_flex=(-48, 5),
+                   hip_abd=(8, 6), spine_flex=(10, 10)),
+    lie_curled=dict(root_side=(88, 5), hip_flex=(95, 20), knee_flex=(105, 20), spine_flex=(38, 15),
+                    neck_flex=(22, 14)),
     lie_star=dict(root_lean=(-90, 4), hip_flex=(2, 6), hip_abd=(24, 10), knee_flex=(6, 8)),
-    tree=dict(a_hip_flex=(35, 12), a_hip_abd=(48, 10), a_hip_twist=(-32, 10), a_knee_flex=(125, 12), b_hip_flex=(0, 4), b_knee_flex=(3, 4)),
-    arabesque=dict(root_lean=(55, 18), a_hip_flex=(-22, 10), a_knee_flex=(10, 12), b_hip_flex=(52, 16), b_knee_flex=(8, 8), neck_flex=(-20, 15)),
-    step_up=dict(a_hip_flex=(78, 14), a_knee_flex=(82, 14), b_hip_flex=(0, 6), b_knee_flex=(5, 6), root_lean=(6, 8)))
+    tree=dict(a_hip_flex=(35, 12), a_hip_abd=(48, 10), a_hip_twist=(-32, 10), a_knee_flex=(125, 12),
+              b_hip_flex=(0, 4), b_knee_flex=(3, 4)),
+    arabesque=dict(root_lean=(55, 18), a_hip_flex=(-22, 10), a_knee_flex=(10, 12), b_hip_flex=(52, 16),
+                   b_knee_flex=(8, 8), neck_flex=(-20, 15)),
+    step_up=dict(a_hip_flex=(78, 14), a_knee_flex=(82, 14), b_hip_flex=(0, 6), b_knee_flex=(5, 6),
+                 root_lean=(6, 8)))
 
 # %% ../../nbs/synth/20a_poses.ipynb #20aa0011
 ARMS |= dict(
     type=dict(shoulder_flex=(24, 12), shoulder_abd=(9, 8), elbow_flex=(82, 14), shoulder_twist=(16, 12)),
-    mouse=dict(a_shoulder_flex=(36, 12), a_shoulder_abd=(24, 10), a_elbow_flex=(68, 14), b_shoulder_flex=(24, 12), b_elbow_flex=(84, 14), b_shoulder_twist=(18, 12)),
-    chin=dict(a_shoulder_flex=(46, 10), a_elbow_flex=(134, 8), a_shoulder_twist=(18, 12), b_shoulder_flex=(28, 10), b_elbow_flex=(88, 12), b_shoulder_twist=(45, 12)),
+    mouse=dict(a_shoulder_flex=(36, 12), a_shoulder_abd=(24, 10), a_elbow_flex=(68, 14),
+               b_shoulder_flex=(24, 12), b_elbow_flex=(84, 14), b_shoulder_twist=(18, 12)),
+    chin=dict(a_shoulder_flex=(46, 10), a_elbow_flex=(134, 8), a_shoulder_twist=(18, 12),
+              b_shoulder_flex=(28, 10), b_elbow_flex=(88, 12), b_shoulder_twist=(45, 12)),
     on_knees=dict(shoulder_flex=(38, 12), shoulder_abd=(10, 8), elbow_flex=(42, 18)),
     behind_head=dict(shoulder_abd=(95, 12), shoulder_twist=(-82, 12), elbow_flex=(128, 8)),
-    behind_back=dict(shoulder_flex=(-24, 8), shoulder_abd=(14, 6), shoulder_twist=(62, 14), elbow_flex=(68, 14)),
-    cross_arms=dict(shoulder_flex=(38, 10), shoulder_abd=(4, 6), elbow_flex=(108, 12), shoulder_twist=(58, 10)),
-    one_hip=dict(a_shoulder_abd=(44, 8), a_shoulder_flex=(-8, 10), a_elbow_flex=(88, 14), a_shoulder_twist=(46, 14), b_shoulder_abd=(8, 8), b_elbow_flex=(20, 15)),
+    behind_back=dict(shoulder_flex=(-24, 8), shoulder_abd=(14, 6), shoulder_twist=(62, 14),
+                     elbow_flex=(68, 14)),
+    cross_arms=dict(shoulder_flex=(38, 10), shoulder_abd=(4, 6), elbow_flex=(108, 12),
+                    shoulder_twist=(58, 10)),
+    one_hip=dict(a_shoulder_abd=(44, 8), a_shoulder_flex=(-8, 10), a_elbow_flex=(88, 14),
+                 a_shoulder_twist=(46, 14), b_shoulder_abd=(8, 8), b_elbow_flex=(20, 15)),
     pockets=dict(shoulder_abd=(16, 6), shoulder_flex=(-4, 8), elbow_flex=(36, 12), shoulder_twist=(14, 12)),
     raise_up=dict(shoulder_flex=(164, 12), shoulder_abd=(6, 8), elbow_flex=(12, 12), clavicle_lift=(18, 8)),
-    wave=dict(a_shoulder_abd=(100, 28), a_shoulder_twist=(-62, 25), a_elbow_flex=(70, 32), b_shoulder_abd=(8, 8), b_elbow_flex=(18, 14)),
-    reach_up=dict(a_shoulder_flex=(150, 18), a_shoulder_abd=(12, 14), a_elbow_flex=(14, 14), a_clavicle_lift=(16, 8), b_shoulder_flex=(5, 20), b_elbow_flex=(25, 22)),
-    reach_far=dict(a_shoulder_flex=(92, 18), a_elbow_flex=(12, 12), b_shoulder_flex=(-5, 20), b_elbow_flex=(30, 25), spine_flex=(22, 12), spine_twist=(0, 22)),
-    reach_side=dict(a_shoulder_abd=(88, 18), a_elbow_flex=(12, 14), b_shoulder_abd=(10, 10), b_elbow_flex=(30, 25), spine_side=(0, 16), spine_twist=(0, 18)),
-    reach_down=dict(a_shoulder_flex=(55, 22), a_elbow_flex=(12, 12), b_shoulder_flex=(20, 25), b_elbow_flex=(35, 30), spine_flex=(34, 14)),
+    wave=dict(a_shoulder_abd=(100, 28), a_shoulder_twist=(-62, 25), a_elbow_flex=(70, 32),
+              b_shoulder_abd=(8, 8), b_elbow_flex=(18, 14)),
+    reach_up=dict(a_shoulder_flex=(150, 18), a_shoulder_abd=(12, 14), a_elbow_flex=(14, 14),
+                  a_clavicle_lift=(16, 8), b_shoulder_flex=(5, 20), b_elbow_flex=(25, 22)),
+    reach_far=dict(a_shoulder_flex=(92, 18), a_elbow_flex=(12, 12), b_shoulder_flex=(-5, 20),
+                   b_elbow_flex=(30, 25), spine_flex=(22, 12), spine_twist=(0, 22)),
+    reach_side=dict(a_shoulder_abd=(88, 18), a_elbow_flex=(12, 14), b_shoulder_abd=(10, 10),
+                    b_elbow_flex=(30, 25), spine_side=(0, 16), spine_twist=(0, 18)),
+    reach_down=dict(a_shoulder_flex=(55, 22), a_elbow_flex=(12, 12), b_shoulder_flex=(20, 25),
+                    b_elbow_flex=(35, 30), spine_flex=(34, 14)),
     prop_back=dict(shoulder_flex=(-42, 8), shoulder_abd=(12, 8), elbow_flex=(8, 8), wrist_flex=(-40, 12)))
 
 # %% ../../nbs/synth/20a_poses.ipynb #20aa0012
 WIDE = dict( # family: leg families, arm families
-    sitting=('sit_desk sit_desk sit_bent sit_back sit_crossed'.split(), 'type mouse chin phone on_knees cross_arms behind_head reach_far hang'.split()),
+    sitting=('sit_desk sit_desk sit_bent sit_back sit_crossed'.split(), 'type mouse chin phone on_knees '
+             'cross_arms behind_head reach_far hang'.split()),
     lying=('lie lie_back lie_curled lie_star'.split(), 'hang spread behind_head raise_up cross_arms'.split()),
-    kneeling=('kneel_both kneel_both kneel_sit'.split(), 'hang on_knees reach_far reach_down raise_up spread'.split()),
+    kneeling=('kneel_both kneel_both kneel_sit'.split(),
+              'hang on_knees reach_far reach_down raise_up spread'.split()),
     reaching=('stand wide lunge squat bend'.split(), 'reach_up reach_far reach_side reach_down'.split()),
     one_leg=('tree arabesque step_up balance kick'.split(), 'spread raise_up hang hips any'.split()),
     arms_raised=('stand wide sit_desk'.split(), 'raise_up wave raise_both behind_head'.split()),
@@ -94,7 +128,8 @@ WIDE = dict( # family: leg families, arm families
     floor=('sit_floor cross_legs kneel_sit'.split(), 'prop_back on_knees hang phone reach_down'.split()))
 
 # %% ../../nbs/synth/20a_poses.ipynb #0fa6fd2d
-_REST_SPREAD = dict(root_lean=6, root_side=4, spine_flex=10, spine_side=7, spine_twist=12, neck_flex=12, neck_side=8, neck_twist=22,
+_REST_SPREAD = dict(root_lean=6, root_side=4, spine_flex=10, spine_side=7, spine_twist=12, neck_flex=12,
+                    neck_side=8, neck_twist=22,
                     forearm_twist=25, wrist_flex=15, shoulder_twist=15, hip_twist=8)
 _LOW, _HIGH = np.array([LIMITS[k] for k in ANGLES], float).T
 
@@ -137,7 +172,7 @@ def key_pose(
 # %% ../../nbs/synth/20a_poses.ipynb #08b8b4fd
 _THIGH, _SHANK, _HIP = .376, .426, .11 # m, of the mean body that ships
 def _legs(x):
-    "Height of each ankle against the pelvis (T,), m, and the shank's world rotation, by side, for angles x (T, 33)."
+    "By side: height of the ankle against the pelvis, (T,) m, and the shank's rotation, for angles x (T, 33)."
     a, out = dict(zip(ANGLES, x.T)), {}
     pelvis = _pelvis_turn(a)
     for s, m in (('l', -1), ('r', 1)):
@@ -192,8 +227,10 @@ def plant(
     return np.clip(x, _LOW, _HIGH)
 
 # %% ../../nbs/synth/20a_poses.ipynb #20aa0030
-_STANDS = dict(stand='lr', squat='lr', lunge='lr', sit='lr', bend='lr', wide='lr', kick='b', side_kick='b', balance='b',
-               sit_desk='lr', sit_bent='lr', sit_back='lr', sit_crossed='b', tree='b', arabesque='b', step_up='b')
+_STANDS = dict(stand='lr', squat='lr', lunge='lr', sit='lr', bend='lr', wide='lr', kick='b', side_kick='b',
+               balance='b',
+               sit_desk='lr', sit_bent='lr', sit_back='lr', sit_crossed='b', tree='b', arabesque='b',
+               step_up='b')
 def _standing(legs, side):
     "Sides that stand in a leg family, where `side` plays the part of `a_`."
     stands = _STANDS.get(legs, '')
