@@ -161,6 +161,14 @@ def test_bad_bvh_gets_one_line(tmp_path, change, says):
     assert says in str(e.value) and str(e.value).startswith('x.bvh: ') and '\n' not in str(e.value)
 
 
+def test_up_of_the_header(tmp_path):
+    "A header that says which axis points up is believed; who calls the reader is believed more."
+    text = bvh_text(*walk(), DIALECTS['lafan']['joint'])
+    plain, z = read_text_as(tmp_path, text), read_text_as(tmp_path, '# UpAxis: Z\n' + text)
+    np.testing.assert_allclose(z['Head'][:, 2], -plain['Head'][:, 1], atol=1e-6)  # the file's z, along which the walker goes
+    np.testing.assert_allclose(read_text_as(tmp_path, '# UpAxis: Z\n' + text, up='y').at, plain.at)
+
+
 def test_joint_called_motion(tmp_path):
     joint = DIALECTS['lafan']['joint'] | dict(spine='MOTION')
     assert 'MOTION' in read_text_as(tmp_path, bvh_text(*walk(), joint)).joints
@@ -267,9 +275,13 @@ def test_motions_command_names(tmp_path):
     names, out = tmp_path / 'names.json', tmp_path / 'm.safetensors'
     r = command('solopose_motions', source, '--out', out)
     assert r.returncode == 2 and 'none of its 1 files could be used' in r.stderr and 'l_hand' in r.stderr and 'Traceback' not in r.stderr and not out.exists()
+    (source / 'plain.bvh').write_text(bvh_text(*walk(), DIALECTS['lafan']['joint']))  # has no Paw and needs none
     names.write_text(json.dumps(dict(l_hand='Paw')))
     r = command('solopose_motions', source, '--out', out, '--names', names)
-    assert r.returncode == 0 and '1 takes' in r.stdout, r.stderr
+    assert r.returncode == 0 and '2 takes' in r.stdout and 'left out' not in r.stdout, r.stderr
+    names.write_text(json.dumps(dict(left_paw='Paw')))
+    r = command('solopose_motions', source, '--out', out, '--names', names)
+    assert r.returncode == 2 and "names has the role 'left_paw'" in r.stderr
     names.write_text('Paw')
     r = command('solopose_motions', source, '--out', out, '--names', names)
     assert r.returncode == 2 and 'names.json: no JSON' in r.stderr and 'Traceback' not in r.stderr

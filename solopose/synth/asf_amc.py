@@ -11,7 +11,7 @@ import re
 import numpy as np
 from scipy.spatial.transform import Rotation
 from .capture import Tree, capture_of
-from .motion_text import CaptureError, read_numbers, read_text
+from .motion_text import CaptureError, header_up, read_numbers, read_text
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0007
 def _parts(text, where):
@@ -41,10 +41,10 @@ def _bone(text, angle, where):
               if all(map(_plain, p))]
     if (len(direction), len(length), len(axis), ''.join(sorted(order))) != (3, 1, 3, 'xyz'):
         raise CaptureError(f'{where}: bone {name} needs a name, a direction, a length and an axis such as 0 '
-                           f'0 20 XYZ; repair it')
+                           '0 20 XYZ; repair it')
     if len(set(dof)) != len(dof) or set(dof) - {'rx', 'ry', 'rz'}:
         raise CaptureError(f"{where}: bone {name} has the degrees of freedom {' '.join(dof)!r}; rx, ry and "
-                           f"rz are read, each once")
+                           "rz are read, each once")
     return name, dict(direction=direction, length=length[0], axis=axis * angle, order=order, dof=dof,
                       limits=limits)
 
@@ -77,7 +77,7 @@ def _parents(text, bones, where):
         for child in children.get(parent, []):
             if child not in bones or child in out:
                 raise CaptureError(f'{where}: the hierarchy names {child!r}, which is no bone of its own '
-                                   f'there; repair it')
+                                   'there; repair it')
             out[child] = parent
             todo.append(child)
     return out
@@ -85,19 +85,20 @@ def _parents(text, bones, where):
 # %% ../../nbs/synth/21e_asf_amc.ipynb #eb2946d9
 def read_asf(
     path): # .asf file
-    "The skeleton of an ASF file: dict(bones, parents, root, unit in mm, angle in degrees)."
+    "The skeleton of an ASF file: dict(bones, parents, root, unit in mm, angle in degrees, up)."
     where = Path(path).name
-    part = _parts(read_text(path), where)
+    text = read_text(path)
+    part = _parts(text, where)
     units = part.get('units', '')
     angle = np.degrees(1) if _word_after('angle', units, ['deg'])[0].startswith('rad') else 1.
     length = read_numbers(_word_after('length', units, ['.45'])[:1], f'{where}: units: length')[0]
     if not 1e-6 < length < 1e6:
         raise CaptureError(f'{where}: units: length {length:g} cannot be; 0.45 is usual')
-    bones = dict(_bone(b, angle, where) for b in re.findall(r'\bbegin\b(.*?)\bend\b', part['bonedata'],
-                                                            re.S | re.I))
+    texts = re.findall(r'\bbegin\b(.*?)\bend\b', part['bonedata'], re.S | re.I)
+    bones = dict(_bone(b, angle, where) for b in texts)
     parents = _parents(part['hierarchy'], bones, where)
-    return dict(bones=bones, parents=parents, root=_root(part['root'], angle, where), unit=25.4 / length,
-                angle=angle)
+    root = _root(part['root'], angle, where)
+    return dict(bones=bones, parents=parents, root=root, unit=25.4 / length, angle=angle, up=header_up(text))
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0020
 def _amc_line(words, dof, where, n):
@@ -105,7 +106,7 @@ def _amc_line(words, dof, where, n):
     name, *values = words
     if name not in dof:
         raise CaptureError(f"{where}: line {n} names {name!r}, which the skeleton does not have or cannot "
-                           f"turn; is it the right .asf?")
+                           "turn; is it the right .asf?")
     if len(values) != len(dof[name]):
         raise CaptureError(f"{where}: line {n} gives {name} {len(values)} values, the skeleton has "
                            f"{len(dof[name])}")
@@ -113,7 +114,7 @@ def _amc_line(words, dof, where, n):
         return [float(v) for v in values]
     except ValueError:
         raise CaptureError(f"{where}: line {n} is no row of numbers: {' '.join(words)[:60]!r}; repair or "
-                           f"remove it") from None
+                           "remove it") from None
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #c0b85ac1
 def _read_amc(text, dof, where):
@@ -130,7 +131,7 @@ def _read_amc(text, dof, where):
     short = next((k for k, r in rows.items() if len(r) != frames), None)
     if not frames or short:
         raise CaptureError(f"{where}: {frames} frames, but {short or 'no bone'} is not in each of them; the "
-                           f"file is cut or damaged")
+                           "file is cut or damaged")
     return {k: np.array(r) for k, r in rows.items()}
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0023
@@ -195,12 +196,12 @@ def read_amc(
     fps:float=120., # frames per second of the take
     unit=None, # 'm', 'cm', 'mm', 'inch', 'cmu' or mm in one unit; None: as the .asf says
     names=None, # {role: bone} where a role cannot be told
-    up=None): # axis that points up, such as 'z'; None: told by the motion
+    up=None): # axis that points up, such as 'z'; None: as the .asf says, else told by the motion
     "Read a take of CMU's archive (AMC with its ASF) as a `Capture`."
     where, text = Path(path).name, read_text(path)
     a = read_asf(find_skeleton(path) if asf is None else asf)
-    dof = dict(root=a['root']['channels'], **{k: a['bones'][k]['dof'] for k in a['parents']
-                                              if a['bones'][k]['dof']})
+    turning = {k: a['bones'][k]['dof'] for k in a['parents'] if a['bones'][k]['dof']}
+    dof = dict(root=a['root']['channels'], **turning)
     with np.errstate(all='ignore'):
         tree = _amc_tree(a, _read_amc(text, dof, where), _amc_angle(text, a['angle']))
-    return capture_of(tree, fps, path, 'asf/amc', a['unit'] if unit is None else unit, names, up)
+    return capture_of(tree, fps, path, 'asf/amc', a['unit'] if unit is None else unit, names, up or a['up'])

@@ -15,7 +15,7 @@ from ..skeleton import whole_file
 from .bodies import CONTROLS, PARENT
 from .capture import Tree, capture_of
 from .motion import Motion, on_floor
-from .motion_text import CaptureError, read_numbers, read_text
+from .motion_text import CaptureError, header_up, read_numbers, read_text
 
 # %% ../../nbs/synth/21d_bvh.ipynb #3e63d6c6
 _PARTS = re.compile(r'''(?P<joint>\b(?:ROOT|JOINT|END)\b[^\n{]*) | (?P<open>\{) | (?P<close>\}) |
@@ -110,7 +110,7 @@ def _table(text, start, frames, wide, where):
     values = read_numbers(text[start:].split(), where, text, start)
     if not wide or len(values) != frames * wide:
         raise CaptureError(f'{where}: {len(values)} numbers where {frames} frames of {wide} channels were '
-                           f'announced; the file is cut or damaged')
+                           'announced; the file is cut or damaged')
     return values.reshape(frames, wide)
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0022
@@ -138,12 +138,13 @@ def read_bvh(
     path, # .bvh file
     unit=None, # 'm', 'cm', 'mm', 'inch', 'cmu' or mm in one unit; None: told by the legs
     names=None, # {role: joint name} where a joint's role cannot be told
-    up=None): # axis that points up, such as 'z'; None: told by the motion
+    up=None): # axis that points up, such as 'z'; None: as the header says, else told by the motion
     "Read a BVH file as a `Capture`."
     where, text = Path(path).name, read_text(path)
     head, begin = _read_header(text, where)
     frames, step, start = _announced(text, begin, where)
     values = _table(text, start, frames, sum(map(len, head.channels)), where)
+    up = up or header_up(text[:begin])
     return capture_of(_bvh_tree(head, values), 1 / step, path, 'bvh', unit, names, up)
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0026

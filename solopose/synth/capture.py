@@ -83,7 +83,7 @@ def _scale(unit, leg, where):
         value = -1
     if not 0 < value < 1e6:
         raise CaptureError(f"{where}: unit {unit!r} is not known; pass one of {', '.join(UNITS)} or the mm "
-                           f"in one unit")
+                           "in one unit")
     return value
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0046
@@ -100,7 +100,7 @@ def _limb_lengths(at, role, where):
     for (a, b), v in bones.items():
         if not v > .02 * leg:
             raise CaptureError(f"{where}: {a} and {b} are at one place; pass names={{'{b}': 'JOINT'}} with "
-                               f"the joint at its end")
+                               "the joint at its end")
     return leg
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0049
@@ -207,7 +207,7 @@ def _check_sides(at, role, where):
         bend.append((np.cross(_unit_vector(knee - hip), _unit_vector(ankle - knee)) * left).sum(-1))
     if np.mean(bend) < -.15:
         raise CaptureError(f'{where}: its knees bend forwards; left and right are exchanged or the take is '
-                           f'mirrored: '
+                           'mirrored: '
                            'repair the file, or pass names= with the sides exchanged')
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0068
@@ -229,7 +229,7 @@ def _positions(tree, where):
         bad = ~(np.isfinite(at).all((1, 2)) & np.isfinite(R).all((1, 2, 3)) & (np.abs(at).max((1, 2)) < 1e9))
     if bad.any():
         raise CaptureError(f'{where}: frame {int(bad.argmax())} holds no number, or one beyond all measure; '
-                           f'cut or repair the file')
+                           'cut or repair the file')
     return R, at
 
 # %% ../../nbs/synth/21c_capture.ipynb #c9a49ad1

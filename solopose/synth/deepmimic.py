@@ -42,10 +42,10 @@ def _deep_rows(path):
         raise CaptureError(f'{where}: no table of Frames in JSON; is it a DeepMimic motion?') from None
     if rows.ndim != 2 or rows.shape[1] != _WIDE:
         raise CaptureError(f'{where}: rows of shape {rows.shape}, a humanoid3d motion has {_WIDE} numbers '
-                           f'per row')
+                           'per row')
     if not np.isfinite(rows).all() or not 0 < np.median(rows[:-1, 0] if len(rows) > 1 else rows[:, 0]) <= 1:
         raise CaptureError(f'{where}: a row holds no number, or no duration between 0 and 1 s; repair the '
-                           f'file')
+                           'file')
     return rows
 
 # %% ../../nbs/synth/21f_deepmimic.ipynb #22d00009

@@ -77,8 +77,8 @@ def _run_height(stride, f):
 def _gait(rng, t, kind):
     "Angles (T, 33) of a gait (`GAITS`, 'back', 'sideways', 'turn') at times t (s); its height (T,), m."
     f = rng.uniform(*dict(run=(1.2, 1.6), sideways=(.8, 1.3)).get(kind, (.7, 1.1)))
-    size, swing, elbow = rng.uniform(.7, 1.2), rng.uniform(.2,
-                                                           1.1), 85 if kind == 'run' else rng.uniform(8, 30)
+    size, swing = rng.uniform(.7, 1.2), rng.uniform(.2, 1.1)
+    elbow = 85 if kind == 'run' else rng.uniform(8, 30)
     stride = (f * t + rng.random()) * (-1 if kind == 'back' else 1)
     x = _stride(kind, stride, size, swing, elbow)
     _trunk(rng, x, kind, t, stride, size)

@@ -37,7 +37,7 @@ def check_fit(
     for k, worst in WORST.items():
         if not report[k] <= worst:
             raise CaptureError(f"{where}: does not fit: {_fit_line(report)}; are its joints found rightly? "
-                               f"pass names=, or leave it out")
+                               "pass names=, or leave it out")
 
 # %% ../../nbs/synth/22_mocap.ipynb #22d00028
 def _fit_line(report):
@@ -101,7 +101,7 @@ def _motion_files(folder):
 def _part_name(file, folder, fps, kw):
     "Name of the part of a take; other options make another part."
     options = hashlib.sha1(json.dumps(kw, sort_keys=True).encode()).hexdigest()[:8] if kw else ''
-    return str(file.relative_to(folder)).replace('/', '__') + f'@{fps:g}{options}.safetensors'
+    return file.relative_to(folder).as_posix().replace('/', '__') + f'@{fps:g}{options}.fit.safetensors'
 
 # %% ../../nbs/synth/22_mocap.ipynb #135723d8
 def build_motion_pack(
@@ -152,7 +152,7 @@ def _read_pack(path):
             about, arrays = f.metadata() or {}, {k: f.get_tensor(k).numpy() for k in f.keys()}
     except Exception as e:
         raise CaptureError(f"{path}: not a motion pack ({' '.join(str(e).split())}); write one with "
-                           f"build_motion_pack") from None
+                           "build_motion_pack") from None
     if about.get('angles', '').split() != list(ANGLES) or set(arrays) != {'angles', 'root'}:
         raise CaptureError(f'{path}: not a motion pack of this rig; write it anew with build_motion_pack')
     return about, arrays
@@ -193,7 +193,7 @@ def _piece(self:MotionPack, rng, n, fps, pace):
     weight = np.sqrt(seconds) * (seconds >= long)
     if not weight.any():
         raise CaptureError(f'{long:.1f} s were asked for, the longest take has {seconds.max():.1f} s; ask '
-                           f'for fewer frames')
+                           'for fewer frames')
     i = int(rng.choice(len(weight), p=weight / weight.sum()))
     pace = min(pace, seconds[i] / max(long, 1e-9))
     begin = rng.uniform(0, max(seconds[i] - long * pace, 0))

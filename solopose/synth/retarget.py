@@ -181,7 +181,7 @@ def retarget(
     x = fit_angles(*_targets(c, role), fps)
     if not np.isfinite(x).all():
         raise CaptureError(f'{c.name}: frame {int(np.argwhere(~np.isfinite(x))[0, 0])} has a bone without '
-                           f'direction; cut or repair the file')
+                           'direction; cut or repair the file')
     return Motion(dict(zip(ANGLES, x.T)), _path(c, role), float(fps), c.name, c.source)
 
 # %% ../../nbs/synth/21h_retarget.ipynb #f1af264a

@@ -114,13 +114,14 @@ def _check_tree(joints, parents, role, where):
                                f"pass names={{'{b}': 'JOINT'}}")
 
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0033
+_ROLES = {'head', 'neck', 'chest', 'pelvis', *(f'{s}_{k}' for s in 'lr' for k in (*_LIMBS, 'clavicle',
+    'toe'))}
 def _given_roles(names, joints, where):
-    "Roles that the user gave: {role: index}."
-    for role, joint in (names or {}).items():
-        if joint not in joints:
-            raise CaptureError(f"{where}: names says {role} is {joint!r}, but there is no such joint; it "
-                               f"has {', '.join(joints)}")
-    return {role: list(joints).index(joint) for role, joint in (names or {}).items()}
+    "Roles that the user gave, of joints that this file has: {role: index}."
+    odd = next((r for r in names or {} if r not in _ROLES), None)
+    if odd is not None:
+        raise CaptureError(f"{where}: names has the role {odd!r}; known are {', '.join(sorted(_ROLES))}")
+    return {role: list(joints).index(joint) for role, joint in (names or {}).items() if joint in joints}
 
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0034
 def find_roles(
@@ -135,7 +136,8 @@ def find_roles(
         out['head'] = _spine_head(joints, parents, out)
     lost = [k for k in wanted if out.get(k) is None]
     if lost:
-        raise CaptureError(f"{where}: no joint found for {', '.join(lost)} among {', '.join(joints)}; "
+        given = f' (names gives {names[lost[0]]!r}, which is not there)' if lost[0] in (names or {}) else ''
+        raise CaptureError(f"{where}: no joint found for {', '.join(lost)}{given} among {', '.join(joints)}; "
                            f"pass names={{'{lost[0]}': 'JOINT'}}")
     _check_tree(joints, parents, out, where)
     return _inner_roles(out, parents)
