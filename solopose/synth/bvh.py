@@ -153,8 +153,8 @@ def _bvh_tree(head, values):
     columns = np.split(values, np.cumsum([len(c) for c in head.channels])[:-1], axis=1)
     with np.errstate(all='ignore'):
         local = np.stack([_rotations(c, v) for c, v in zip(head.channels, columns)], 1)
-    offsets = [_offset(o, c, v, p < 0) for o, c, v,
-               p in zip(head.offsets, head.channels, columns, head.parents)]
+    offsets = [_offset(o, c, v, p < 0) for o, c, v, p in zip(head.offsets, head.channels, columns,
+                                                             head.parents)]
     return Tree(head.joints, head.parents, offsets, local)
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0035

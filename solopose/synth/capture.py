@@ -114,8 +114,8 @@ def _unit_vector(v):
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0051
 def _posture(at, role):
     "Direction from the feet to the head, (..., 3)."
-    return _unit_vector(at[..., role['head'],
-                           :] - (at[..., role['l_foot'], :] + at[..., role['r_foot'], :]) / 2)
+    feet = (at[..., role['l_foot'], :] + at[..., role['r_foot'], :]) / 2
+    return _unit_vector(at[..., role['head'], :] - feet)
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0052
 def _floor(at, axis, leg):
@@ -206,9 +206,8 @@ def _check_sides(at, role, where):
         hip, knee, ankle = (at[:, role[f'{s}_{k}']] for k in ('thigh', 'shank', 'foot'))
         bend.append((np.cross(_unit_vector(knee - hip), _unit_vector(ankle - knee)) * left).sum(-1))
     if np.mean(bend) < -.15:
-        raise CaptureError(f'{where}: its knees bend forwards; left and right are exchanged or the take is '
-                           'mirrored: '
-                           'repair the file, or pass names= with the sides exchanged')
+        raise CaptureError(f'{where}: its knees bend forwards; left and right are exchanged, or the take is '
+                           'mirrored: repair the file, or pass names= with the sides exchanged')
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0068
 def _world_axes(tree, at, role, leg, up):

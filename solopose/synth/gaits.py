@@ -35,8 +35,8 @@ GAITS = dict(
 def _spline(table):
     "Periodic spline through a table {share of the stride: degrees}."
     return CubicSpline(*zip(*sorted((table | {1: table[0]}).items())), bc_type='periodic')
-_SPLINES = {gait: {joint: _spline(table) for joint, table in joints.items()} for gait,
-            joints in GAITS.items()}
+_SPLINES = {gait: {joint: _spline(table) for joint, table in joints.items()}
+            for gait, joints in GAITS.items()}
 
 # %% ../../nbs/synth/20b_gaits.ipynb #20ba0012
 def _stride(kind, stride, size, swing, elbow):

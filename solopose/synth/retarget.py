@@ -102,8 +102,8 @@ def _start_limb(kind, s, parent, rotations, directions):
     out = dict(zip([k for k, _, _ in hinges], _upper_angles(hinges, s, order, own).T))
     cosine = (directions[f'{s}_{upper}'] * directions[f'{s}_{lower}']).sum(-1)
     out[bend] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    return np.stack([out.get(k, np.zeros(len(parent))) for hinges in _LIMBS[kind].values() for k, _,
-                     _ in hinges])
+    return np.stack([out.get(k, np.zeros(len(parent))) for hinges in _LIMBS[kind].values()
+                     for k, _, _ in hinges])
 
 # %% ../../nbs/synth/21h_retarget.ipynb #22cd0041
 def _both_sides(values, parts):
@@ -186,8 +186,8 @@ def retarget(
 
 # %% ../../nbs/synth/21h_retarget.ipynb #f1af264a
 _LOW, _HIGH = _limits(ANGLES)
-_FITTED = [i for i, k in enumerate(ANGLES) if not k.startswith('root') and not k.endswith(('wrist_flex',
-    'forearm_twist'))]
+_FITTED = [i for i, k in enumerate(ANGLES) if not k.startswith('root')
+           and not k.endswith(('wrist_flex', 'forearm_twist'))]
 def fit_report(
     c:Capture, # take
     m:Motion, # what became of it
