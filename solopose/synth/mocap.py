@@ -125,6 +125,7 @@ def build_motion_pack(
             _keep_take(*fitted, part)
         done.append(part)
     if not done:
+        _remove(parts, only_empty=True)
         raise CaptureError(f'{folder}: none of its {len(files)} files could be used; the first: {left[0][1]}')
     _join(done, path, fps)
     _remove(parts)
@@ -137,8 +138,12 @@ def _reason(error, file):
     return text if file.name in text else f'{file.name}: {text or type(error).__name__}'
 
 # %% ../../nbs/synth/22_mocap.ipynb #22d00037
-def _remove(parts):
-    for p in parts.iterdir():
+def _remove(parts, only_empty=False):
+    "Remove a folder of parts; what another run has kept stays where only_empty says so."
+    kept = list(parts.iterdir())
+    if kept and only_empty:
+        return
+    for p in kept:
         p.unlink()
     parts.rmdir()
 
