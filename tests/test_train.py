@@ -22,7 +22,7 @@ SET = f"settings={str(SMALL).replace(' ', '')} warmup=2 clip_start=0. clip_share
 @pytest.fixture(scope='module')
 def pool(tmp_path_factory):
     "A pool of small pictures."
-    from solopose.training.train import draw_pool
+    from solopose.training.pools import draw_pool
     path = tmp_path_factory.mktemp('pool') / 'pool'
     for kind, n in (('single', 16), ('easy', 8), ('clip', 6), ('test', 2)): draw_pool(None, path, kind, 1, n, size=64)
     return path
@@ -50,7 +50,7 @@ def said(ran):
 
 def test_two_steps_make_weights(tmp_path):
     from solopose.model import create_model
-    from solopose.training.train import draw_pool
+    from solopose.training.pools import draw_pool
     draw_pool(None, tmp_path / 'pool', 'single', 1, 4)
     draw_pool(None, tmp_path / 'pool', 'test', 1, 2)
     ran = train('--pool', tmp_path / 'pool', '--out', tmp_path / 'run', '--steps', 2, '--batch', 4, '--threads', 1)

@@ -21,7 +21,8 @@ def random_person(rng, # numpy random generator
                   frames, # poses
                   fps): # poses per second
     "Fifteen keypoints (T, 15, 3) of a random person in random motion, mm, z up, lowest joint 80 mm over the floor."
-    from solopose.synth.people import BodyPack, random_motion, forward_kinematics, body_keypoints
+    from solopose.synth.bodies import BodyPack, forward_kinematics, body_keypoints
+    from solopose.synth.gaits import random_motion
     pack = BodyPack()
     who = int(rng.integers(len(pack)))
     angles, path, _ = random_motion(rng, frames, fps)

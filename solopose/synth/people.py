@@ -20,7 +20,8 @@ from ..files import whole_file
 from ..skeleton import SKELETON
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
-from .motion import Motion, draw_motion, foot_lock, random_motion
+from .motion import Motion, draw_motion, foot_lock
+from .gaits import random_motion
 from .scenes import SceneRange, _view, compose, finish, flow, light_of, random_light, random_place
 from .textures import texture_bank
 from .wardrobe import Tailor, Wardrobe, small_pack

@@ -9,7 +9,8 @@ __all__ = ['VARIANTS', 'vary', 'ablate', 'summary', 'ablation_figure']
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from .train import Recipe, fit, score
+from .train import Recipe, fit
+from .heldout import score
 
 # %% ../../nbs/training/45_ablations.ipynb #233fb7c2
 VARIANTS = {

@@ -17,7 +17,8 @@ from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
 from ..files import whole_file
 from ..skeleton import SKELETON
-from ..synth.people import KINDS, PELVIS, TRUTH, SceneRange, people_of, sample_of
+from ..synth.people import KINDS, PELVIS, TRUTH, people_of, sample_of
+from ..synth.scenes import SceneRange
 
 # %% ../../nbs/training/40_pools.ipynb #0fbef502
 POOLS = dict(single=(0, 4, True), easy=(1, 4, True), clip=(2, 8, False), test=(9, 8, False))  # kind: seed, frames, every frame its own pose

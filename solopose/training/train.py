@@ -653,7 +653,7 @@ def draw_missing(
     if not todo: return
     Path(pool).mkdir(parents=True, exist_ok=True)
     if pack and not Path(pack).exists():
-        from solopose.synth.people import build_body_pack
+        from solopose.synth.bodies import build_body_pack
         say('building the body pack (about a minute)'); Path(pack).parent.mkdir(parents=True, exist_ok=True); build_body_pack(pack)
     end, left = time.monotonic() + 60 * minutes, sum(todo.values())
     for kind, n in todo.items():
