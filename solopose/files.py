@@ -106,7 +106,7 @@ def _true(x, seen):
     seen[id(x)] = x, out # `x` is kept, or another object could get its number
     return out
 
-# %% ../nbs/00a_files.ipynb #1eb80a67
+# %% ../nbs/00a_files.ipynb #0685ff5e
 def _bytes(*args):
     "What protocol 2 calls for `bytes` and `bytearray`."
     if not args: return b''
@@ -114,6 +114,7 @@ def _bytes(*args):
     if args[1:] not in (('latin1',), ('latin-1',)): raise Refused(f'the codec {args[1:]} is not admitted')
     return args[0].encode('latin1')
 
+# %% ../nbs/00a_files.ipynb #1eb80a67
 def _frombuffer(data, dtype, shape, order, axes=None):
     "What protocol 5 calls for an array."
     out = _array(shape, dtype.dtype, data, 'F' if order == 'F' else 'C')
@@ -156,9 +157,10 @@ def _unpickle(f, size):
     else: found = _Fast(f, encoding='latin1').load()
     return _true(found, {})
 
-# %% ../nbs/00a_files.ipynb #11de5ee4
+# %% ../nbs/00a_files.ipynb #9698b498
 def _one_line(e): return f"{type(e).__name__}: {' '.join(str(e).split())}"[:200]
 
+# %% ../nbs/00a_files.ipynb #11de5ee4
 def read_pickle(path): # file
     "Arrays, numbers, text and containers of a pickle; ValueError if it holds more or is damaged."
     with open(path, 'rb') as f:
@@ -179,10 +181,11 @@ def _read_npy(f):
     if a.size and not a.itemsize: raise ValueError(f'{a.size} elements of no size')
     return a
 
-# %% ../nbs/00a_files.ipynb #051a3747
+# %% ../nbs/00a_files.ipynb #455b4eb2
 def _read_member(z, name):
     with z.open(name) as f: return _read_npy(f)
 
+# %% ../nbs/00a_files.ipynb #051a3747
 def _read_members(z, names):
     "The arrays of an open archive; `names` None: all."
     members = {m.removesuffix('.npy'): m for m in z.namelist()}
@@ -210,13 +213,14 @@ def read_json(path): # file
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{path} is truncated or no JSON ({_one_line(e)}); copy it again') from None
 
-# %% ../nbs/00a_files.ipynb #15c24da4
+# %% ../nbs/00a_files.ipynb #59724bb5
 def write_json(path, # file
                data): # plain values
     "Write JSON, whole or not at all."
     text = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
     with whole_file(path) as part: part.write_text(text, encoding='utf-8')
 
+# %% ../nbs/00a_files.ipynb #15c24da4
 def write_npz(path, # file
               **arrays): # arrays and text
     "Write an npz file, whole or not at all."

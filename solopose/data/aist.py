@@ -47,13 +47,14 @@ def read_splits(root): # folder of the annotation
     files = {s: Path(root) / 'splits' / f'pose_{s}.txt' for s in ('train', 'val', 'test')}
     return {name: s for s, f in files.items() if f.exists() for name in read_lines(f)}
 
-# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
+# %% ../../nbs/data/33_aist.ipynb #13bf272f
 def _setting_camera(c):
     "The camera of one entry of a setting."
     return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(),
                   np.array(c['translation'], float) * 10,
                   tuple(c['size']), c['distortions'], c['name'])
 
+# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def read_setting(path): # cameras/setting*.json
     "The nine cameras of a setting, mm; TakeError if it is damaged."
     path = Path(path)
@@ -63,12 +64,13 @@ def read_setting(path): # cameras/setting*.json
     except (ValueError, LookupError, TypeError, RecursionError) as e:
         raise damaged(path, 'is damaged', e) from None
 
-# %% ../../nbs/data/33_aist.ipynb #b210ea7d
+# %% ../../nbs/data/33_aist.ipynb #9aeba099
 def _setting_row(name, c):
     "A camera as AIST++ writes it, cm."
     return dict(name=name, size=list(c.size), matrix=c.K.tolist(), distortions=list(c.distortion or [0.] * 5),
                 rotation=Rotation.from_matrix(c.R).as_rotvec().tolist(), translation=(c.t / 10).tolist())
 
+# %% ../../nbs/data/33_aist.ipynb #b210ea7d
 def write_setting(path, # cameras/setting*.json to write
                   cameras): # nine Cameras, world y up, mm
     "Write cameras as AIST++ does, cm."

@@ -86,7 +86,7 @@ def ds(self:ClipDataset):
 @patch
 def __getstate__(self:ClipDataset): return self.__dict__ | dict(_own=None)
 
-# %% ../../nbs/data/37_clips.ipynb #b702b5d6
+# %% ../../nbs/data/37_clips.ipynb #27f4b2e9
 @patch
 def _check(self:ClipDataset, ds):
     "ValueError for a wish that the collection or the features cannot fulfil."
@@ -102,13 +102,14 @@ def _check(self:ClipDataset, ds):
     if (Path(self.features) / 'about.json').exists(): return
     raise ValueError(f'{self.features} holds no features: make them with cache_features')
 
+# %% ../../nbs/data/37_clips.ipynb #b702b5d6
 @patch
 def set_epoch(self:ClipDataset,
               epoch): # number
     "Other augmentations for another epoch; call it before the loader is asked for batches."
     self.epoch = epoch
 
-# %% ../../nbs/data/37_clips.ipynb #a502e659
+# %% ../../nbs/data/37_clips.ipynb #da2af33a
 @patch
 def film(self:ClipDataset,
          path): # video file
@@ -120,6 +121,7 @@ def film(self:ClipDataset,
     films.move_to_end(path)
     return films[path]
 
+# %% ../../nbs/data/37_clips.ipynb #a502e659
 @patch
 def video_of(self:ClipDataset,
              view): # number of the view
@@ -132,7 +134,7 @@ def video_of(self:ClipDataset,
                      f"view {t['view_name'][view]!r}: "
                      f"put the videos where the reader looks for them and build again, or use features=")
 
-# %% ../../nbs/data/37_clips.ipynb #fab507ad
+# %% ../../nbs/data/37_clips.ipynb #e91abb94
 @patch
 def truth(self:ClipDataset,
           clip, # number of the clip in the store
@@ -145,6 +147,7 @@ def truth(self:ClipDataset,
     if 'clip_rotation' in t: p = apply_rigid(p, t['clip_rotation'][clip], t['clip_translation'][clip])
     return camera, p, self.ds.source_frame[here].values
 
+# %% ../../nbs/data/37_clips.ipynb #fab507ad
 @patch
 def pixels(self:ClipDataset,
            camera, # poses (T, 15, 3), mm, in the frame of the view
@@ -155,7 +158,7 @@ def pixels(self:ClipDataset,
     if lens is None: return np.full(camera.shape[:-1] + (2,), np.nan)
     return project(camera, lens) * (1. if lens.size is None else np.array(size) / lens.size)
 
-# %% ../../nbs/data/37_clips.ipynb #f9782a0c
+# %% ../../nbs/data/37_clips.ipynb #fdd9a089
 @patch
 def pictures(self:ClipDataset,
              view, # number of the view
@@ -168,6 +171,7 @@ def pictures(self:ClipDataset,
     out, box = film.read(times, box_of(film.size), self.size)
     return out, box, film.size
 
+# %% ../../nbs/data/37_clips.ipynb #f9782a0c
 @patch
 def _stills(self:ClipDataset, folder, numbers, box_of):
     "The same of a folder of pictures."
@@ -261,7 +265,7 @@ def __getitem__(self:ClipDataset,
     sideways = 'y' if self.target_frame == 'universal' and self.ds.attrs['frame'] == 'frd' else 'x'
     return _as_tensors(mirror_clip(sample, sideways) if mirrored else sample)
 
-# %% ../../nbs/data/37_clips.ipynb #adfc4ce9
+# %% ../../nbs/data/37_clips.ipynb #17c1b144
 def _begin_features(dataset, out, name):
     "Say what a folder of features is made from; ValueError if it holds others."
     store = file_hash(Path(dataset.store) / 'about' / 'manifest.json')
@@ -272,12 +276,14 @@ def _begin_features(dataset, out, name):
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, about)
 
+# %% ../../nbs/data/37_clips.ipynb #e4cae975
 @patch
 def _plain(self:ClipDataset, clip):
     "Crops, box and picture size of a clip as it is."
     camera, _, numbers = self.truth(clip)
     return self._seen(clip, camera, numbers)
 
+# %% ../../nbs/data/37_clips.ipynb #adfc4ce9
 def cache_features(dataset, # ClipDataset without augmentation
                    encode, # function: frames (T, 3, S, S) uint8 tensor -> (T, ...) tensor
                    out, # folder

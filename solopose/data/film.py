@@ -43,13 +43,14 @@ def decode_from(self:Film,
             yield key + n * self.step if self.counted or f.pts is None else f.time - self.zero, f
             n += 1
 
-# %% ../../nbs/data/36a_film.ipynb #ce415375
+# %% ../../nbs/data/36a_film.ipynb #d79893a9
 def even_box(box): # (left, top, right, bottom), px
     "The square box with corners on even pixels that is nearest to `box`; ints."
     side = max(2, 2 * round((box[2] - box[0]) / 2))
     x, y = (int(2 * round(v / 2)) for v in box[:2])
     return np.array([x, y, x + side, y + side])
 
+# %% ../../nbs/data/36a_film.ipynb #ce415375
 def _inside(box, size, picture):
     "Part of the picture in a box, and its place in the crop, (x, y, w, h) each; None if nothing is inside."
     lo, hi = np.maximum(box[:2], 0), np.minimum(box[2:], np.array(picture))
@@ -58,7 +59,7 @@ def _inside(box, size, picture):
     a, b = (np.clip(np.round((v - box[:2]) * scale).astype(int), 0, size) for v in (lo, hi))
     return (*lo, *(hi - lo)), (*a, *np.maximum(b - a, 1))
 
-# %% ../../nbs/data/36a_film.ipynb #4768ff80
+# %% ../../nbs/data/36a_film.ipynb #e383cfe3
 def _cut_graph(stream, inside, place, size):
     "The filter graph that crops, shrinks and turns to RGB."
     import av
@@ -72,6 +73,7 @@ def _cut_graph(stream, inside, place, size):
     graph.link_nodes(*chain).configure()
     return graph
 
+# %% ../../nbs/data/36a_film.ipynb #4768ff80
 def cutter(stream, # of the video
            box, # of `even_box`
            size): # side of the crop, px
@@ -85,7 +87,7 @@ def cutter(stream, # of the video
         return graph.pull().to_ndarray()
     return cut
 
-# %% ../../nbs/data/36a_film.ipynb #9ddd9366
+# %% ../../nbs/data/36a_film.ipynb #c36ecfdd
 def _nearest(decoded, times, step):
     "Generator of the decoded frame nearest to each time, (seconds, frame), as far as the film goes."
     k, last = 0, None
@@ -101,6 +103,7 @@ def _nearest(decoded, times, step):
     if k < len(times):
         raise EOFError(f'ends at {last[0] if last else 0:.2f} s, but a frame at {times[k]:.2f} s is wanted')
 
+# %% ../../nbs/data/36a_film.ipynb #9ddd9366
 @patch
 def read(self:Film,
          times, # seconds, rising (n,)

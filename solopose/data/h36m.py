@@ -20,7 +20,7 @@ from .plausible import body_size
 from .recorded import native_joints, write_frames
 from .takes import Take, Takes, TakeError, View, damaged, video_head
 
-# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
+# %% ../../nbs/data/31_h36m.ipynb #38d7c5e7
 def _cdf():
     try: import cdflib
     except ModuleNotFoundError:
@@ -28,6 +28,7 @@ def _cdf():
                           'the files of Human3.6M need pip install "solopose[datasets]"') from None
     return cdflib
 
+# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def read_cdf(path, # file
              space=3): # coordinates of a joint: 3, or 2 for D2_Positions
     "Poses of a CDF file, (T, 32, space): mm, or px; TakeError if it is damaged."
@@ -52,7 +53,7 @@ def write_cdf(path, # file to write
         f.write_globalattrs({})
         f.write_var(about, var_data=data)
 
-# %% ../../nbs/data/31_h36m.ipynb #2b9a2c54
+# %% ../../nbs/data/31_h36m.ipynb #aaad58e7
 CAMERAS = '54138969', '55011271', '58860488', '60457274'
 SIZES = (1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002)
 
@@ -62,6 +63,7 @@ def euler_to_matrix(a, b, c): # angles about x, y and z, radians
     Rx, Ry = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]), [[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]]
     return Rx @ Ry @ [[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]]
 
+# %% ../../nbs/data/31_h36m.ipynb #2b9a2c54
 def matrix_to_euler(R): # rotation (3, 3)
     "The angles (a, b, c) of `euler_to_matrix`."
     return np.arctan2(-R[1, 2], R[2, 2]), np.arcsin(np.clip(R[0, 2], -1, 1)), np.arctan2(-R[0, 1], R[0, 0])
@@ -171,7 +173,7 @@ def _sizes(subjects, texts):
     found = {s: _integers(t) for s, t in zip(subjects, texts)}
     return {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, n in found.items() if len(n) == 8}
 
-# %% ../../nbs/data/31_h36m.ipynb #244b69dd
+# %% ../../nbs/data/31_h36m.ipynb #0e485866
 def _metadata(path, root):
     "The tables of a parsed metadata.xml."
     subjects, rows, sizes = _rows(root)
@@ -183,6 +185,7 @@ def _metadata(path, root):
     numbers = np.array(w0.strip(' []\n').split(), float)
     return Metadata(Path(path), action, _lengths(root, subjects, rows), numbers, _sizes(subjects, sizes))
 
+# %% ../../nbs/data/31_h36m.ipynb #244b69dd
 def read_metadata(path): # metadata.xml of the release
     "The tables and cameras of Human3.6M; TakeError if the file is damaged."
     try: root = ET.parse(path).getroot()
@@ -256,7 +259,7 @@ def _take(meta, subject, home, file, poses, unshift, name):
                 split=SPLIT.get(subject, ''),
                 views=[_view(home, subject, name, c) for c in cameras], licence=LICENCE, head='head_top')
 
-# %% ../../nbs/data/31_h36m.ipynb #9b127690
+# %% ../../nbs/data/31_h36m.ipynb #7027c6f5
 def _nothing_found(root, poses):
     "Why there is no take."
     other = [f'; but there is {d}: pass poses={k!r}' for k,
@@ -264,6 +267,7 @@ def _nothing_found(root, poses):
     advice = other[0] if other else '; give the folder that holds S1, S5, ...'
     return str(root), f'no {KINDS[poses]}/*.cdf for any subject below it{advice}'
 
+# %% ../../nbs/data/31_h36m.ipynb #9b127690
 def read_h36m(root, # folder of the download
               poses='world', # or 'mono' (camera frames), 'universal' (the same, all people equally tall)
               unshift=False): # take back the 200 mm shift of three sequences of S9
@@ -309,7 +313,7 @@ def _checked_cameras(recorded):
                         f'in Human3.6M a camera keeps its lens, and its place for all takes of a subject')
     return out
 
-# %% ../../nbs/data/31_h36m.ipynb #661bbb73
+# %% ../../nbs/data/31_h36m.ipynb #3fc99017
 def _write_view(features, r, i, world):
     "The files of one camera: mono, universal and in the picture."
     c, name = r.cameras[i], f'{r.action}.{CAMERAS[i]}.cdf'
@@ -319,6 +323,7 @@ def _write_view(features, r, i, world):
     write_cdf(features / KINDS['universal'] / name, root + (mono - root) * 1350 / body_size(r.joints))
     write_cdf(features / 'D2_Positions' / name, c.see(world))
 
+# %% ../../nbs/data/31_h36m.ipynb #661bbb73
 def write_h36m(root, # folder to write to
                recorded): # list of Recorded: subject 'S1', action 'Directions 1', four cameras, 50 fps
     "Write synthetic takes as the tree of Human3.6M: CDF files, metadata.xml and, with pictures, mp4 files."

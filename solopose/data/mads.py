@@ -70,7 +70,7 @@ def _check_camera(path, c, action):
     raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, '
                     f'and {action!r} brings another')
 
-# %% ../../nbs/data/32_mads.ipynb #643f783d
+# %% ../../nbs/data/32_mads.ipynb #a6ed93e4
 def _write_take(folder, r, joints):
     "One sequence of MADS: ground truth, calibration and films."
     from scipy.io import savemat
@@ -82,6 +82,7 @@ def _write_take(folder, r, joints):
     for k, c in enumerate(r.cameras): write_bouguet(folder / f'Calib_Cam{k}.mat', turn_camera(c))
     for k, v in enumerate(r.videos or ()): write_frames(folder / f'{name}_C{k}.avi', v, r.fps)
 
+# %% ../../nbs/data/32_mads.ipynb #643f783d
 def write_mads(root, # folder to write to; `multi_view_data` is made in it
                recorded, # list of Recorded; subject one of ACTIONS, action like 'F2', three cameras
                joints=19): # 19, or 15 as in Kata

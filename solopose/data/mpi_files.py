@@ -52,7 +52,7 @@ def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
         out += ['        end']
     return '\n'.join(out + ['end', 'end', ''])
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
+# %% ../../nbs/data/33a_mpi_files.ipynb #b14e1791
 def _skeletool_camera(block):
     "The camera of one block of keywords."
     K, E = (np.array(block[w], float).reshape(4, 4) for w in ('intrinsic', 'extrinsic'))
@@ -61,6 +61,7 @@ def _skeletool_camera(block):
         raise ValueError('it has a radial distortion, whose formula is not documented')
     return int(name), Camera(K[:3, :3], E[:3, :3], E[:3, 3], size, name=name)
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
 def read_skeletool(path): # `camera.calibration`
     "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
     if not Path(path).exists():
@@ -97,7 +98,7 @@ def write_skeletool(path, # `camera.calibration`
                 f'  intrinsic   {row(K)} ', f'  extrinsic   {row(E)} ', '  radial      0']
     Path(path).write_text('\n'.join(out) + '\n')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
+# %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
 def _captury_camera(said, size, name):
     "The camera that the keywords of a Captury file describe."
     def number(key, default=None): return np.array(said.get(key, default) if default else said[key], float)
@@ -108,6 +109,7 @@ def _captury_camera(said, size, name):
     K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
     return Camera(K, R, -R @ number('origin'), size, number('distortion', [0] * 5), name)
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
 def read_captury(path, # ts1-4cameras.calib
                  size): # (width, height), px
     "The first camera of a Captury calibration file, mm; TakeError if it is damaged."

@@ -99,7 +99,7 @@ for s in 'lr':
     for n, beyond in dict(hand=.3, hand_end=.45, thumb=0., thumb_end=.3).items():
         PLACED[f'{s}_{n}'] = f'{s}_elbow', f'{s}_wrist', 1. + beyond, (0, 0, 0)
 
-# %% ../../nbs/data/30_recorded.ipynb #582f1a45
+# %% ../../nbs/data/30_recorded.ipynb #7a19cdd4
 def _axes(points):
     "Left, forward and up (..., 3, 3) of each pose by its trunk."
     ahead = forward(points)
@@ -108,6 +108,7 @@ def _axes(points):
     left = left / np.linalg.norm(left, axis=-1, keepdims=True)
     return np.stack([left, ahead, np.cross(ahead, left)], -2)
 
+# %% ../../nbs/data/30_recorded.ipynb #582f1a45
 def native_joints(points, # fifteen keypoints (..., 15, 3), mm, any frame
                   skeleton): # Skeleton of a data set
     "Joints of a data set (..., J, 3), mm: by name where both skeletons have the joint, else by `PLACED`."

@@ -16,10 +16,11 @@ from .plausible import camera_problem, side_problem, size_problem
 from ..poses import convert_joints
 from ..skeleton import SKELETON, Skeleton
 
-# %% ../../nbs/data/30b_takes.ipynb #5d8deebf
+# %% ../../nbs/data/30b_takes.ipynb #9ae971ba
 class TakeError(ValueError):
     "What is wrong with a take or its files, and what to do about it, in one line."
 
+# %% ../../nbs/data/30b_takes.ipynb #5d8deebf
 @dataclass
 class View:
     "One camera of a take."
@@ -118,10 +119,11 @@ def mask(self:Take,
     if heads is not None and self.head not in heads: ok[:, SKELETON.index('head')] = False
     return ok
 
-# %% ../../nbs/data/30b_takes.ipynb #40107dc8
+# %% ../../nbs/data/30b_takes.ipynb #4215be79
 def _no_camera(take, v):
     return TakeError(f'{take}: nobody knows where camera {v.name!r} stood; its calibration is missing')
 
+# %% ../../nbs/data/30b_takes.ipynb #40107dc8
 @patch
 def in_camera(self:Take,
               view=None): # name of a view; None: the first one
@@ -142,7 +144,7 @@ def in_world(self:Take,
     if v.camera is None: raise _no_camera(self, v)
     return camera_to_world(points, v.camera)
 
-# %% ../../nbs/data/30b_takes.ipynb #ec5043ac
+# %% ../../nbs/data/30b_takes.ipynb #ecb92b92
 def _picture(take, v, frame):
     "The picture of one pose, grey where there is no film."
     from solopose.viz import as_image
@@ -151,6 +153,7 @@ def _picture(take, v, frame):
     if Path(v.video).is_dir(): return np.asarray(as_image(sorted(Path(v.video).iterdir())[frame]))
     return next(iter(read_video(v.video, start=max(0, v.start + (frame - .5) / take.fps), max_frames=1)))
 
+# %% ../../nbs/data/30b_takes.ipynb #818f9d0a
 def _closer(picture, uv):
     "A square a little larger than the person, and within the picture."
     low, high = np.nanmin(uv, 0), np.nanmax(uv, 0)
@@ -158,6 +161,7 @@ def _closer(picture, uv):
     x0, y0 = max(0, int(x - side)), max(0, int(y - side))
     return picture[y0:int(y + side), x0:int(x + side)], uv - [x0, y0]
 
+# %% ../../nbs/data/30b_takes.ipynb #ec5043ac
 @patch
 def overlay(self:Take,
             view=None, # name of a view; None: the first one
@@ -240,7 +244,7 @@ def video_head(path): # film
         with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 
-# %% ../../nbs/data/30b_takes.ipynb #b59ac832
+# %% ../../nbs/data/30b_takes.ipynb #a036b2be
 def _open_view(take, v):
     "The pictures of a view, one per pose as far as they reach."
     from solopose.viz import as_image
@@ -251,6 +255,7 @@ def _open_view(take, v):
         return read_video(v.video, fps=take.fps, start=v.start, max_frames=take.frames)
     return (np.asarray(as_image(f)) for f in sorted(Path(v.video).iterdir())[:take.frames])
 
+# %% ../../nbs/data/30b_takes.ipynb #b59ac832
 @patch
 def pictures(self:Take,
              view=None): # name of a view; None: the first one
