@@ -31,7 +31,8 @@ def _native(x, name):
 # %% ../nbs/00b_arrays.ipynb #c61ccf3e
 def floats(x, # tensor, array, list or table of numbers
            name='points'): # what they are, for the message
-    "A tensor or a numpy array of floating point, as is where it can be. ValueError for what is no real number."
+    """A tensor or a numpy array of floating point, as is where it can be. ValueError for what is no real
+    number."""
     if not torch.is_tensor(x): return _native(x, name)
     if x.is_complex(): raise ValueError(f"{name} of type {x.dtype}: give real numbers")
     return x if x.is_floating_point() else x * 1.

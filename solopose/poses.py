@@ -72,7 +72,8 @@ def forward(points, # joints (..., J, 3), numpy or torch
 def evidence(points, # joints (..., J, 3), numpy or torch
              up=None, # direction up, None takes the trunk
              skeleton=SKELETON): # Skeleton of the points
-    "Sum of knee bends and head offset, horizontal, in the unit of the points: what the body says is forwards."
+    """Sum of knee bends and head offset, horizontal, in the unit of the points: what the body says is
+    forwards."""
     points = floats(points)
     up = _up(points, up, skeleton)
     at = lambda j: points[..., skeleton.index(j), :]
@@ -88,7 +89,8 @@ def evidence(points, # joints (..., J, 3), numpy or torch
 def facing(points, # joints (..., J, 3), numpy or torch
            up=None, # direction up in the frame of the points, None takes the trunk
            skeleton=SKELETON): # Skeleton of the points
-    "Cosine between the labelled forward direction and the evidence: +1 agrees, -1 sides exchanged, 0 unknown."
+    """Cosine between the labelled forward direction and the evidence: +1 agrees, -1 sides exchanged, 0
+    unknown."""
     points = floats(points)
     f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
     n = _norm(e)[..., 0]
@@ -98,7 +100,8 @@ def facing(points, # joints (..., J, 3), numpy or torch
 # %% ../nbs/00c_poses.ipynb #512dc8a1
 def twist(points, # joints (..., J, 3), numpy or torch
           skeleton=SKELETON): # Skeleton of the points; it needs hips and shoulders
-    "Cosine between hip line and shoulder line: near +1, and negative where arms and legs disagree about the sides."
+    """Cosine between hip line and shoulder line: near +1, and negative where arms and legs disagree
+    about the sides."""
     points = floats(points)
     line = lambda j: points[..., skeleton.index(f'l_{j}'), :] - points[..., skeleton.index(f'r_{j}'), :]
     a, b = line('shoulder'), line('hip')
@@ -147,7 +150,8 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
     if frame not in AXES and 'axes' not in attrs:
         raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; "
                          f"pass axes='...' in words with a frame of your own")
-    if not 0 < fps < np.inf: raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
     _check_root(position, root, unit, skeleton)
     T, J, _, N = position.shape
     individuals = list(individuals or [f'id_{i}' for i in range(N)])
@@ -174,12 +178,15 @@ def _check_layout(ds):
     "ValueError for the first dimension, variable or attribute that a pose dataset lacks."
     for dim in ('time', 'space', 'keypoint', 'individual'):
         if dim not in ds.dims:
-            raise ValueError(f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); "
+            raise ValueError(
+                f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); "
                              f"make one with pose_dataset")
     for var in ('position', 'confidence'):
-        if var not in ds: raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
+        if var not in ds:
+            raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
     for a in ('fps', 'unit', 'frame', 'root'):
-        if a not in ds.attrs: raise ValueError(f"pose dataset does not say its {a!r}; set ds.attrs[{a!r}]")
+        if a not in ds.attrs:
+            raise ValueError(f"pose dataset does not say its {a!r}; set ds.attrs[{a!r}]")
 
 def _check_size(ds):
     "ValueError for people of impossible size: metres that claim to be millimetres."
@@ -199,14 +206,15 @@ def check_poses(ds, # dataset to check
     for name, want in (('frame', frame), ('unit', unit)):
         has = ds.attrs[name]
         if want and has != want:
-            raise ValueError(f"poses are in {'frame ' * (name == 'frame')}{has!r}, wanted {want!r}; convert them first")
+            raise ValueError(
+                f"poses are in {'frame ' * (name == 'frame')}{has!r}, wanted {want!r}; convert them first")
     _check_size(ds)
     return ds
 
 # %% ../nbs/00c_poses.ipynb #1ee1112a
 def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
-    "Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the skeleton's order."
+    "Positions as float32 (T, J, 3), or (T, J, 3, N) for several people, in the order of the skeleton."
     ds = rename_dims(ds)
     missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
     if missing:

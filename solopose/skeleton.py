@@ -16,11 +16,13 @@ def _check_names(skeleton):
     "ValueError for a joint named twice, or named in the tree alone."
     name, joints = skeleton.name, skeleton.joints
     for i, j in enumerate(joints):
-        if j in joints[:i]: raise ValueError(f"skeleton {name!r} names {j!r} twice; give each joint its own name")
+        if j in joints[:i]:
+            raise ValueError(f"skeleton {name!r} names {j!r} twice; give each joint its own name")
     used = [*skeleton.parent_of, *skeleton.parent_of.values()]
     used += [j for names in skeleton.made_of.values() for j in names]
     for j in used:
-        if j not in joints: raise ValueError(f"skeleton {name!r} has no joint {j!r}; it has {', '.join(joints)}")
+        if j not in joints:
+            raise ValueError(f"skeleton {name!r} has no joint {j!r}; it has {', '.join(joints)}")
 
 # %% ../nbs/00_skeleton.ipynb #c88e9ed1
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Skeleton:
     name: str # short name, it is stored with every pose
     joints: tuple # joint names in storage order
     parent_of: dict = field(default_factory=dict, hash=False) # child name -> parent name; a root has no entry
-    made_of: dict = field(default_factory=dict, hash=False) # joint that is not stored -> names whose mean it is
+    # joint that is not stored -> names whose mean it is
+    made_of: dict = field(default_factory=dict, hash=False)
     def __post_init__(self): _check_names(self)
     def __len__(self): return len(self.joints)
 
@@ -74,7 +77,8 @@ def mirror(self:Skeleton):
     found = [partner.get(j[:2], j[:2]) + j[2:] for j in self.joints]
     for j, p in zip(self.joints, found):
         if p not in self.joints:
-            raise ValueError(f"skeleton {self.name!r} has {j!r} but no {p!r}; a sided joint needs its partner")
+            raise ValueError(
+                f"skeleton {self.name!r} has {j!r} but no {p!r}; a sided joint needs its partner")
     return tuple(self.joints.index(p) for p in found)
 
 # %% ../nbs/00_skeleton.ipynb #4f6bc3be

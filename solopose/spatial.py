@@ -5,24 +5,20 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
            'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
-           'paper_map', 'encode_video', 'TokenCache', 'cache_tokens']
+           'paper_map', 'encode_video']
 
 # %% ../nbs/05_spatial.ipynb #e03412df
-import contextlib, hashlib, json, logging, math, os, socket, sys, urllib.request
-from itertools import islice
-from pathlib import Path
+import contextlib, logging, math, os, socket, urllib.request
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .files import whole_file
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
-# CLIP's pictures, RGB 0..1
+# CLIP's pictures and ImageNet's, RGB 0..1
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's pictures, RGB 0..1
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # %% ../nbs/05_spatial.ipynb #75b2d829
 def grid_tokens(
@@ -39,8 +35,7 @@ def plain_resnet(
     widths=(48, 96, 192), # channels of each stage; every stage after the first halves the grid
     depths=None, # basic blocks in each stage; one each unless given
 ):
-    """A ResNet cut short: 7x7 stem, max-pool, basic blocks (He et al. 2016, doi:10.1109/CVPR.2016.90),
-    from timm's bricks."""
+    "A ResNet cut short: stem, max-pool, basic blocks (He et al. 2016, doi:10.1109/CVPR.2016.90), by timm."
     from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
     depths = depths or (1,) * len(widths)
     blocks = tuple(ByoBlockCfg('basic', d, c, s=1 if i == 0 else 2)
@@ -51,8 +46,7 @@ def plain_resnet(
 
 # %% ../nbs/05_spatial.ipynb #6672cb4c
 class GridTower(nn.Module):
-    """A network that answers with a feature grid (or a list of them: the last counts), made to answer
-    with tokens."""
+    "A network that answers with a feature grid (or a list of them: the last counts), turned to tokens."
     def __init__(self,
         body, # the network
         width=None, # channels of its answer, see `grid_tokens`
@@ -71,8 +65,7 @@ def forward(self:GridTower,
 
 # %% ../nbs/05_spatial.ipynb #e6dbc102
 class ClipTower(nn.Module):
-    """The image tower of an open_clip model (Radford et al. 2021), made to answer with the tokens of one
-    block."""
+    "The image tower of an open_clip model (Radford et al. 2021), turned to the tokens of one block."
     def __init__(self,
         body, # `visual` of an open_clip model
         index=None, # block to read; None = the last
@@ -88,11 +81,11 @@ def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
 ):
     "Tokens (N, 1+H*W, C) of one block."
-    options = (dict(output_fmt='NLC', output_extra_tokens=True,
-                    normalize_intermediates=getattr(self.body, 'attn_pool', None) is None) if self.vit
-                    else {})
-    out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index],
-                                          intermediates_only=True, **options)
+    plain = getattr(self.body, 'attn_pool', None) is None
+    options = (dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain) if self.vit
+               else {})
+    block = 1 if self.index is None else [self.index]
+    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **options)
     grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
     if not self.vit: return grid_tokens(grid)
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
@@ -108,29 +101,30 @@ def read_state(
         return load_file(path)
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
-        raise ValueError(
-            f'{path}: not a plain file of weights ({type(e).__name__}); save a state dict with torch.save '
-            f'or safetensors') from None
+        raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
+                         'save a state dict with torch.save or safetensors') from None
     return state.get('state_dict', state)
 
 # %% ../nbs/05_spatial.ipynb #d3f7f6b1
+def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
+    "The tensors under the first prefix that there is, without it; all of them if there is none."
+    for prefix in prefixes:
+        part = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+        if part: return part
+    return state
+
+# %% ../nbs/05_spatial.ipynb #f5fe233d
 def load_tower(
     body, # network to fill
     path, # weight file, see `read_state`
 ):
     "Fill a network from a file, exactly; a ValueError says what is missing or does not fit."
-    state, want = read_state(path), body.state_dict()
-    for prefix in ('module.visual.', 'visual.', 'module.'):
-        part = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-        if part:
-            state = part
-            break
+    state, want = _part_of(read_state(path)), body.state_dict()
     bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
     if bad:
-        raise ValueError(
-            f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first {bad[0]!r} '
-            f'{tuple(want[bad[0]].shape)}: '
-                             'the file belongs to another tower or image size')
+        raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first '
+                         f'{bad[0]!r} {tuple(want[bad[0]].shape)}: the file belongs to another tower or '
+                         f'image size')
     body.load_state_dict({k: state[k] for k in want})
 
 # %% ../nbs/05_spatial.ipynb #d6639cbc
@@ -146,6 +140,16 @@ def online(
     return True
 
 # %% ../nbs/05_spatial.ipynb #031f5c54
+def _why(what, tag, command, e):
+    "One line about a tower that could not be built."
+    if not tag or 'tag' in str(e) and 'ownload' not in str(e):
+        return f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}'
+    return (f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
+            f'a network '
+            f'run `python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a '
+            f'weight file>')
+
+# %% ../nbs/05_spatial.ipynb #02934414
 @contextlib.contextmanager
 def quiet_build(
     what, # the encoder, as the user wrote it
@@ -158,39 +162,36 @@ def quiet_build(
     if tag: constants.HF_HUB_OFFLINE = before or not online()
     logging.disable(logging.CRITICAL)
     try: yield
-    except (RuntimeError, OSError, ValueError) as e:
-        if not tag or 'tag' in str(e) and 'ownload' not in str(e):
-            raise ValueError(f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}') from None
-        raise ValueError(
-            f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
-            f'a network run '
-                         f'`python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path '
-                         f'of a weight file>') from None
+    except (RuntimeError, OSError, ValueError) as e: raise ValueError(_why(what, tag, command, e)) from None
     finally:
         constants.HF_HUB_OFFLINE = before
         logging.disable(level)
 
 # %% ../nbs/05_spatial.ipynb #14cd2d7e
+def _byobnet(tag, extra):
+    "Our short ResNet and its settings."
+    if tag:
+        raise ValueError("encoder 'timm:byobnet' has no published weights; give the path of a file or None")
+    return GridTower(plain_resnet(**extra)), dict(input_size=(3, 128, 128))
+
+def _timm_net(arch, tag, out_index, extra):
+    "A feature network of timm and its settings."
+    import timm
+    named = f'{arch}.{tag}' if isinstance(tag, str) else arch
+    command = f"import timm; timm.create_model('{named}', pretrained=True)"
+    with quiet_build(f'timm:{arch}', tag, command):
+        net = timm.create_model(named, features_only=True, pretrained=bool(tag),
+                                out_indices=(-1 if out_index is None else out_index,), **extra)
+    cfg = getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict()
+    return GridTower(net, net.feature_info.channels()[-1]), cfg
+
+# %% ../nbs/05_spatial.ipynb #58917dd9
 def _timm_tower(arch, tag, path, image_size, out_index, extra):
     "(tower, image size, mean, std) of a timm network."
-    import timm
-    if arch == 'byobnet':
-        tower, cfg = GridTower(plain_resnet(**extra)), dict(input_size=(3, 128, 128))
-        if tag:
-            raise ValueError(
-                "encoder 'timm:byobnet' has no published weights; give the path of a file or None")
-    else:
-        named = f'{arch}.{tag}' if isinstance(tag, str) else arch
-        command = f"import timm; timm.create_model('{named}', pretrained=True)"
-        with quiet_build(f'timm:{arch}', tag, command):
-            net = timm.create_model(named, features_only=True,
-                                    out_indices=(-1 if out_index is None else out_index,),
-                                    pretrained=bool(tag), **extra)
-        tower, cfg = (GridTower(net, net.feature_info.channels()[-1]),
-                      getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict())
+    tower, cfg = _byobnet(tag, extra) if arch == 'byobnet' else _timm_net(arch, tag, out_index, extra)
     if path: load_tower(tower.body, path)
-    return (tower, image_size or cfg.get('input_size', (3, 224, 224))[-1], cfg.get('mean', IMAGENET_MEAN),
-            cfg.get('std', IMAGENET_STD))
+    size = image_size or cfg.get('input_size', (3, 224, 224))[-1]
+    return tower, size, cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
 
 # %% ../nbs/05_spatial.ipynb #a8baccda
 def _clip_tower(arch, tag, path, image_size, out_index, extra):
@@ -205,9 +206,23 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
     return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
             getattr(net, 'image_std', None) or CLIP_STD)
 
+# %% ../nbs/05_spatial.ipynb #5b1a0e02
+def _blazepose_tower(arch, tag, path, image_size, out_index, extra):
+    "(tower, image size, mean, std) of a landmark network of BlazePose, see 05a_blazepose."
+    from solopose.blazepose import BlazePoseTower
+    if tag:
+        raise ValueError(
+            f"'blazepose:{arch}': no weight file {tag!r}; write one with `solopose_blazepose {arch}` and "
+            f"give its path")
+    if out_index is not None:
+        raise ValueError(f"'blazepose:{arch}' has no out_index; say parts=(...) for other tokens")
+    tower = BlazePoseTower(arch, **extra)
+    if path: load_tower(tower, path)
+    return tower, image_size or 256, (0., 0., 0.), (1., 1., 1.)
+
 # %% ../nbs/05_spatial.ipynb #26634492
 # what may stand before the colon of an encoder's name
-BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)
+BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose=_blazepose_tower)
 
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
@@ -219,30 +234,34 @@ def measure(
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)
     if len(shape) != 3 or side * side != shape[1] - 1:
-        raise ValueError(
-            f'the tower answers {tuple(shape)} for one picture; expected one token and a square grid, (1, '
-            f'1+H*H, C)')
+        raise ValueError(f'the tower answers {tuple(shape)} for one picture; '
+                         'expected one token and a square grid, (1, 1+H*H, C)')
     return (side, side), shape[2]
+
+# %% ../nbs/05_spatial.ipynb #c44a1606
+def _backend(name):
+    "Builder and architecture that an encoder's name stands for."
+    backend, _, arch = name.partition(':')
+    if backend in BACKENDS and arch: return BACKENDS[backend], arch
+    raise ValueError(f"encoder {name!r}: write 'open_clip:NAME', 'timm:NAME' or 'blazepose:NAME'")
 
 # %% ../nbs/05_spatial.ipynb #4b5fc982
 class SpatialEncoder(nn.Module):
     "Frames to tokens (section 4.1): the token of the whole frame first, then the grid row by row."
     def __init__(self,
-        name='open_clip:ViT-B-32', # 'open_clip:NAME' or 'timm:NAME'; 'timm:byobnet' is `plain_resnet`
-        pretrained=None, # tag of published weights, path of a weight file, True (timm's default), or None for random weights
+        name='open_clip:ViT-B-32', # 'open_clip:NAME', 'timm:NAME' (byobnet: `plain_resnet`), 'blazepose:NAME'
+        pretrained=None, # tag of published weights, path of a file, True (timm's default) or None
         image_size=None, # side of the square frames, px; None = the tower's own
         trainable=True, # False: weights frozen, always in eval mode, no gradient
         out_index=None, # which block (ViT) or stage (CNN) to read; None = the last
         **extra, # further arguments of the tower
     ):
         super().__init__()
-        backend, _, arch = name.partition(':')
-        if backend not in BACKENDS or not arch:
-            raise ValueError(f"encoder {name!r}: write 'open_clip:NAME' or 'timm:NAME'")
+        build, arch = _backend(name)
         path = (pretrained if isinstance(pretrained, (str, os.PathLike)) and os.path.exists(pretrained)
                 else None)
-        self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch,
-            None if path else pretrained, path, image_size, out_index, extra)
+        tower = build(arch, None if path else pretrained, path, image_size, out_index, extra)
+        self.trunk, self.image_size, self.mean, self.std = tower
         self.name, self.trainable, self.out_index = name, trainable, out_index
         for k in ('mean', 'std'):
             self.register_buffer('_' + k, torch.tensor(getattr(self, k)).view(1, 3, 1, 1), persistent=False)
@@ -259,15 +278,26 @@ def train(self:SpatialEncoder,
 
 # %% ../nbs/05_spatial.ipynb #ae0b41cf
 @patch
+def colours(self:SpatialEncoder,
+    frames, # pictures, (N, 3, S, S), RGB: floats in 0..1, or uint8 in 0..255
+):
+    "The frames in 0..1 and in the type of the weights; ValueError if the tower cannot take them."
+    size = self.image_size
+    if frames.dim() != 4 or frames.shape[1] != 3 or frames.shape[-2:] != (size, size):
+        raise ValueError(
+            f'frames are {tuple(frames.shape)}; {self.name} needs (N, 3, {size}, {size}) in 0..1')
+    if frames.dtype == torch.uint8: return frames.to(self._mean.dtype) / 255
+    if not frames.is_floating_point():
+        raise ValueError(f'frames are {frames.dtype}; give floats in 0..1, or uint8 in 0..255')
+    return frames.to(self._mean.dtype)
+
+# %% ../nbs/05_spatial.ipynb #fae65ca0
+@patch
 def forward(self:SpatialEncoder,
-    frames, # pictures, (N, 3, S, S), RGB, float in 0..1
+    frames, # pictures, (N, 3, S, S), RGB: floats in 0..1, or uint8 in 0..255
 ):
     "Tokens (N, 1+H*W, C). Normalises the colours itself; ValueError if the shape is not the tower's."
-    if frames.dim() != 4 or frames.shape[1] != 3 or frames.shape[-2:] != (self.image_size,) * 2:
-        raise ValueError(
-            f'frames are {tuple(frames.shape)}; {self.name} needs (N, 3, {self.image_size}, '
-            f'{self.image_size}) in 0..1')
-    x = ((frames - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+    x = ((self.colours(frames) - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable): return self.trunk(x)
 
 # %% ../nbs/05_spatial.ipynb #390d2129
@@ -280,181 +310,23 @@ def paper_map(
     "Tokens to the 1 x 200 x 192 map of section 4.1, each token in four rows; maps come back as tokens."
     if tokens.dim() == 4: return tokens.reshape(len(tokens), -1, 4 * tokens.shape[-1])
     n, length, width = tokens.shape
-    if width % 4: raise ValueError(f'tokens are {width} wide; the map cuts each in four equal rows')
+    if width % 4:
+        raise ValueError(f'tokens are {width} wide; the map cuts each in four equal rows')
     return tokens.reshape(n, 1, 4 * length, width // 4)
 
 # %% ../nbs/05_spatial.ipynb #20d5923e
 def encode_video(
     encoder, # a `SpatialEncoder`
-    frames, # the whole video, (F, 3, S, S), RGB, float in 0..1
+    frames, # the whole video, (F, 3, S, S), RGB: floats in 0..1, or uint8 in 0..255
     starts, # first frame of each clip
     length, # frames of a clip
     batch=16, # frames sent through the encoder together
 ):
     "Tokens of overlapping clips, (len(starts), length, 1+H*W, C); each frame that is needed is encoded once."
     index = torch.as_tensor(starts)[:, None] + torch.arange(length)
-    if index.min() < 0 or index.max() >= len(frames):
-        raise ValueError(
-            f'clips reach frame {int(index.max())} of a video of {len(frames)}; repeat the last frame first')
+    if index.numel() and not 0 <= index.min() <= index.max() < len(frames):
+        raise ValueError(f'clips reach frame {int(index.max())} of a video of {len(frames)}; '
+                         'repeat the last frame first')
     needed, place = index.unique(return_inverse=True)
     tokens = torch.cat([encoder(frames[part]) for part in needed.split(batch)])
     return tokens[place]
-
-# %% ../nbs/05_spatial.ipynb #c72044e6
-@patch
-def gigabytes(self:SpatialEncoder,
-    frames, # number of frames
-):
-    "Room that cached tokens take, 10^9 bytes: two bytes a number."
-    return frames * (1 + math.prod(self.grid)) * self.width * 2 / 1e9
-
-# %% ../nbs/05_spatial.ipynb #45d29573
-@patch
-def fingerprint(self:SpatialEncoder):
-    "Sixteen letters that change with the tower, its settings, or any of its weights (SHA-256)."
-    h = hashlib.sha256(json.dumps([self.name, self.image_size, self.out_index, self.mean, self.std]).encode())
-    for k, v in sorted(self.state_dict().items()):
-        h.update(k.encode())
-        h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()[:16]
-
-# %% ../nbs/05_spatial.ipynb #605bd33d
-def _frames_batch(part):
-    "A list of frames as one tensor (N, 3, S, S) in 0..1, and the fingerprint of their numbers."
-    x = torch.stack([torch.as_tensor(np.asarray(f)) for f in part])
-    mark = hashlib.sha256(str((x.dtype, tuple(x.shape))).encode()
-                          + x.contiguous().numpy().tobytes()).hexdigest()[:16]
-    if x.shape[-1] == 3 and x.shape[1] != 3: x = x.permute(0, 3, 1, 2)
-    return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), mark
-
-# %% ../nbs/05_spatial.ipynb #13ffd21d
-def _chunk_mark(path):
-    "Fingerprint of the frames in a chunk's file; None if there is no whole file."
-    from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(path, 'pt') as f: return (f.metadata() or {}).get('frames')
-    except (OSError, SafetensorError): return None
-
-# %% ../nbs/05_spatial.ipynb #a688bc79
-def _about(path):
-    "What a cache says about itself; ValueError if it is none."
-    try: about = json.loads((Path(path) / 'about.json').read_text())
-    except (OSError, ValueError): about = {}
-    if about.get('format') != 'solopose tokens':
-        raise ValueError(
-            f'{path}: no cache of tokens (about.json is missing or not readable); make one with cache_tokens')
-    return about
-
-# %% ../nbs/05_spatial.ipynb #b7a87e32
-def _same_cache(path, about, want):
-    "ValueError that names the first thing in which a cache differs from what is wanted."
-    bad = next((k for k in want if about.get(k) != want[k]), None)
-    if bad:
-        raise ValueError(
-            f'{path}: {bad} is {about.get(bad)!r} there and {want[bad]!r} here; the tokens belong to '
-            f'something else, choose another folder or delete this one')
-
-# %% ../nbs/05_spatial.ipynb #a08c16bb
-class TokenCache:
-    """Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape,
-    1+H*W, C)."""
-    def __init__(self,
-        path, # folder written by `cache_tokens`
-        encoder=None, # a `SpatialEncoder` to which the tokens must belong
-    ):
-        self.path, self.about = Path(path), _about(path)
-        if encoder is not None:
-            _same_cache(path, self.about,
-                        dict(encoder=encoder.name, image_size=encoder.image_size,
-                             weights=encoder.fingerprint()))
-        if 'frames' not in self.about:
-            raise ValueError(
-                f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
-        self.shape = (self.about['frames'], *self.about['tokens'])
-
-    def __len__(self): return self.shape[0]
-    def __repr__(self):
-        return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
-
-# %% ../nbs/05_spatial.ipynb #62496031
-@patch
-def __getitem__(self:TokenCache,
-    index, # a number, a slice, or numbers of any shape
-):
-    "Tokens of frames; IndexError for a number outside."
-    from safetensors import safe_open
-    index = (torch.arange(len(self))[index] if isinstance(index, (int, slice))
-             else torch.as_tensor(np.asarray(index)).long())
-    if index.numel() and not 0 <= index.min() <= index.max() < len(self):
-        raise IndexError(
-            f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
-    needed, place = index.unique(return_inverse=True)
-    out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
-    for first in (needed // chunk).unique().mul(chunk).tolist():
-        here = (needed >= first) & (needed < first + chunk)
-        at = needed[here] - first
-        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f:
-            out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
-    return out[place]
-
-# %% ../nbs/05_spatial.ipynb #f2b4c29e
-@torch.inference_mode()
-def _encode_chunk(encoder, x, batch, first):
-    "Tokens (N, 1+H*W, C) of one chunk, float16, on the CPU."
-    device = next(encoder.parameters()).device
-    tokens = torch.cat([encoder(p.to(device)).half().cpu() for p in x.split(batch)])
-    if not tokens.isfinite().all():
-        raise ValueError(
-            f'frames {first} to {first + len(x) - 1}: a token of {encoder.name} is not finite in float16; '
-            f'this encoder cannot be cached')
-    return tokens
-
-# %% ../nbs/05_spatial.ipynb #80591805
-def cache_tokens(
-    encoder, # a `SpatialEncoder`; it is asked in eval mode
-    frames, # array, tensor or stream of frames, each (S, S, 3) in 0..255 or (3, S, S) in 0..1
-    path, # folder to keep them in; one that exists is gone on with
-    source='', # where the frames come from, in words
-    chunk=256, # frames a file
-    batch=16, # frames sent through the encoder together
-    progress=False, # show a bar
-):
-    """Keep the tokens of a video on disk, float16, chunk by chunk; what is there already is not encoded
-    again. Returns a `TokenCache`."""
-    from safetensors.torch import save_file
-    from tqdm import tqdm
-    path, was = Path(path), encoder.training
-    want = dict(format='solopose tokens', encoder=encoder.name, image_size=encoder.image_size,
-                weights=encoder.fingerprint(), tokens=[1 + math.prod(encoder.grid), encoder.width],
-                chunk=chunk, source=source)
-    path.mkdir(parents=True, exist_ok=True)
-    if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
-    elif any(path.iterdir()):
-        raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
-    else:
-        with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps(want))
-    stream, first = iter(frames), 0
-    with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame',
-              disable=not progress, file=sys.stderr) as bar:
-        try:
-            encoder.eval()
-            while part := list(islice(stream, chunk)):
-                x, mark = _frames_batch(part)
-                file = path / f'{first:09d}.safetensors'
-                have = _chunk_mark(file)
-                if have not in (None, mark):
-                    raise ValueError(
-                        f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made '
-                        f'of; choose another folder or delete this one')
-                if not have:
-                    with whole_file(file, sync=True) as draft:
-                        save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, draft,
-                                  metadata={'frames': mark})
-                first += len(x)
-                bar.update(len(x))
-        finally: encoder.train(was)
-    if not first: raise ValueError(f'{path}: there are no frames to encode')
-    with whole_file(path / 'about.json', sync=True) as draft:
-        draft.write_text(json.dumps({**want, 'frames': first}))
-    for left in path.glob('.*.part'): left.unlink()   # of a process that was killed while it wrote
-    return TokenCache(path)

@@ -35,8 +35,8 @@ def relative_index(
 ):
     """Row of the bias table for each pair (query, key) of a window, (t*h*w, t*h*w): the subscript of B
     in Eq. 5."""
-    at = torch.stack(torch.meshgrid(*(torch.arange(n, device=device) for n in window),
-                                    indexing='ij')).flatten(1)
+    axes = [torch.arange(n, device=device) for n in window]
+    at = torch.stack(torch.meshgrid(*axes, indexing='ij')).flatten(1)
     d = [a[:, None] - a + n - 1 for a, n in zip(at, table)]
     return (d[0] * (2 * table[1] - 1) + d[1]) * (2 * table[2] - 1) + d[2]
 
@@ -74,6 +74,17 @@ def fit_window(
     return tuple(w for w, _ in pairs), tuple(k for _, k in pairs)
 
 # %% ../nbs/06_temporal.ipynb #3ca85722
+def _regions(size, window, shift, device):
+    "For each place of the rolled grid the number of its region, and whether it is padding."
+    region, pad = 0, False
+    for axis, (s, w, k) in enumerate(zip(size, window, shift)):
+        full = -(-s // w) * w
+        at = (torch.arange(full, device=device) + k).view([-1 if i == axis else 1 for i in range(3)])
+        wrapped = at >= full
+        region, pad = region * 2 + wrapped.long(), pad | (torch.where(wrapped, at - full, at) >= s)
+    return region, pad
+
+# %% ../nbs/06_temporal.ipynb #8b1edd15
 @remember
 def shift_mask(
     size, # grid of tokens before padding, (T, H, W)
@@ -81,16 +92,11 @@ def shift_mask(
     shift, # (t, h, w)
     device=None, # where the mask is wanted
 ):
-    """Which key each query may see, bool (windows, n, n): never across the wrap, never padding. None if
-    everything may be seen."""
+    """Which key each query may see, bool (windows, n, n): never across the wrap, never padding. None:
+    everything."""
     if not any(shift) and not any(s % w for s, w in zip(size, window)): return None
-    region, pad = 0, False
-    for axis, (s, w, k) in enumerate(zip(size, window, shift)):
-        full = -(-s // w) * w
-        at = (torch.arange(full, device=device) + k).view([-1 if i == axis else 1 for i in range(3)])
-        wrapped = at >= full
-        region, pad = region * 2 + wrapped.long(), pad | (torch.where(wrapped, at - full, at) >= s)
-    region, pad = (partition(v[None, ..., None], window)[0, :, :, 0] for v in (region, pad))
+    in_windows = lambda v: partition(v[None, ..., None], window)[0, :, :, 0]
+    region, pad = map(in_windows, _regions(size, window, shift, device))
     return (region[:, :, None] == region[:, None]) & (~pad[:, None] | pad[:, :, None])
 
 # %% ../nbs/06_temporal.ipynb #cefdeb49
@@ -101,12 +107,11 @@ def window_order(
     shift, # (t, h, w)
     device=None, # where the numbers are wanted
 ):
-    """Which token each place of the shifted windows holds, (windows*t*h*w,), and which place each token
-    has, (T*H*W,)."""
+    "Token at each place of the shifted windows, (windows*t*h*w,), and place of each token, (T*H*W,)."
     (T, H, W), full = size, [-(-s // w) * w for s, w in zip(size, window)]
     token = torch.arange(T * H * W, device=device).view(1, T, H, W, 1)
-    token = F.pad(token, (0, 0, 0, full[2] - W, 0, full[1] - H, 0, full[0] - T)).roll([-k for k in shift],
-        (1, 2, 3))
+    token = F.pad(token, (0, 0, 0, full[2] - W, 0, full[1] - H, 0, full[0] - T))
+    token = token.roll([-k for k in shift], (1, 2, 3))
     place = torch.arange(math.prod(full), device=device).view(1, -1, math.prod(window), 1)
     place = unpartition(place, window, full).roll(shift, (1, 2, 3))
     return partition(token, window).flatten(), place[0, :T, :H, :W, 0].flatten()
@@ -137,8 +142,7 @@ def scores(self:WindowAttention3D,
     window, # window as cut to the grid
     shift, # shift as cut to the grid
 ):
-    """What Eq. 5 adds before the softmax: the bias B, minus infinity where `shift_mask` forbids, (1 or
-    windows, heads, n, n)."""
+    "What Eq. 5 adds: the bias B, minus infinity where `shift_mask` forbids, (1 or windows, heads, n, n)."
     index = relative_index(tuple(window), self.window, self.bias.device)
     bias = self.bias[index.flatten()].view(*index.shape, self.heads).permute(2, 0, 1)[None]
     mask = shift_mask(tuple(size), tuple(window), tuple(shift), self.bias.device)
@@ -163,7 +167,7 @@ def attend(
     k, # keys, same shape
     v, # values, same shape
     add, # added to the scores, (1, G, n, n)
-    fused=None, # True: PyTorch's fused attention; False: written out; None: what is faster or needs less memory
+    fused=None, # True: PyTorch's fused attention; False: written out; None: see `fused_pays`
 ):
     "Eq. 5 for groups of tokens: softmax(q k^T / sqrt(d) + B) v, same shape as q."
     if fused_pays(q, add) if fused is None else fused:
@@ -172,6 +176,12 @@ def attend(
 
 # %% ../nbs/06_temporal.ipynb #86eea92c
 @patch
+def _windows(self:WindowAttention3D, qkv, n):
+    "Queries, keys and values of tokens in windows of n: (3, B, windows, heads, n, d)."
+    return qkv.unflatten(1, (-1, n)).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+
+# %% ../nbs/06_temporal.ipynb #340321dd
+@patch
 def forward(self:WindowAttention3D,
     x, # tokens, (B, T, H, W, C)
 ):
@@ -179,18 +189,16 @@ def forward(self:WindowAttention3D,
     B, *size, C = x.shape
     window, shift = fit_window(size, self.window, self.shift)
     n, (order, place) = math.prod(window), window_order(tuple(size), window, shift, x.device)
-    qkv = self.qkv(x.flatten(1, 3)).index_select(1, order)
+    qkv = self._windows(self.qkv(x.flatten(1, 3)).index_select(1, order), n)
     add = self.scores(size, window, shift)
-    fold = (0, 1) if add.shape[0] == 1 else (1, 2)   # one bias for all windows, or one for each
-    q, k, v = (y.flatten(*fold) for y in qkv.view(B, -1, n, 3, self.heads, C // self.heads).permute(3, 0, 1,
-        4, 2, 5))
-    y = attend(q, k, v, add.flatten(0, 1)[None].to(q.dtype)).reshape(B, -1, self.heads, n, C // self.heads)
-    return self.proj(y.transpose(2, 3).reshape(B, -1, C).index_select(1, place)).view(x.shape)
+    at = 0 if add.shape[0] == 1 else 1   # one bias for all windows, or one for each
+    y = attend(*(y.flatten(at, at + 1) for y in qkv), add.flatten(0, 1)[None].to(qkv.dtype))
+    y = y.unflatten(at, qkv.shape[at + 1:at + 3])
+    return self.proj(y.transpose(2, 3).flatten(3).flatten(1, 2).index_select(1, place)).view(x.shape)
 
 # %% ../nbs/06_temporal.ipynb #5bbb844d
 class TemporalBlock(nn.Module):
-    """One Swin block in 3D (Liu et al. 2021, doi:10.1109/ICCV48922.2021.00986): attention, then a
-    two-layer perceptron."""
+    "One Swin block in 3D (Liu et al. 2021, doi:10.1109/ICCV48922.2021.00986): attention, then a perceptron."
     def __init__(self,
         width, # channels C
         heads, # attention heads
@@ -201,8 +209,8 @@ class TemporalBlock(nn.Module):
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1, self.attention = nn.LayerNorm(width), WindowAttention3D(width, heads, window, shift)
-        self.norm2, self.mlp = (nn.LayerNorm(width),
-                                nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)))
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
 # %% ../nbs/06_temporal.ipynb #9f6156dc
 @patch
@@ -218,18 +226,17 @@ def stages(
     depth, # number of blocks
     merge=(), # blocks before which cells are merged
 ):
-    """For each block its stage, and its number within the stage. ValueError unless `merge` are rising
-    block numbers."""
+    "Stage of each block and its number there. ValueError unless `merge` are rising block numbers."
     merge = list(merge)
     if merge != sorted(set(merge)) or any(not 0 < m < depth for m in merge):
         raise ValueError(
             f'merge={tuple(merge)}: rising numbers from 1 to {depth - 1}, one for each merging of cells')
-    return [(sum(m <= i for m in merge), i - max([0, *(m for m in merge if m <= i)])) for i in range(depth)]
+    passed = [[m for m in merge if m <= i] for i in range(depth)]
+    return [(len(p), i - max([0, *p])) for i, p in enumerate(passed)]
 
 # %% ../nbs/06_temporal.ipynb #fb773d52
 class TemporalTransformer(nn.Module):
-    """A stack of `TemporalBlock`s over the tokens of a clip (section 4.1); every second one moves its
-    windows by half."""
+    "A stack of `TemporalBlock`s over the tokens of a clip (section 4.1); every second one moves its windows."
     def __init__(self,
         width, # channels C of the first block
         depth, # number of blocks
@@ -254,8 +261,8 @@ def forward(self:TemporalTransformer,
     x, # tokens, (B, T, H, W, C)
 ):
     "Tokens (B, T, H, W, C), after each merging of half the rows and columns and twice the channels."
+    spare = self.checkpoint and torch.is_grad_enabled()
     for i, block in enumerate(self.blocks):
         if i in self.merge: x = self.merges[self.merge.index(i)](x)
-        x = (checkpoint(block, x, use_reentrant=False) if self.checkpoint and torch.is_grad_enabled()
-             else block(x))
+        x = checkpoint(block, x, use_reentrant=False) if spare else block(x)
     return self.norm(x)

@@ -2,11 +2,13 @@
 import os, signal, subprocess, sys, time
 import pytest
 import torch
-from solopose.spatial import SpatialEncoder, TokenCache, cache_tokens
+from solopose.spatial import SpatialEncoder
+from solopose.token_cache import TokenCache, cache_tokens
 
 SCRIPT = """
 import sys, time, torch
-from solopose.spatial import SpatialEncoder, cache_tokens
+from solopose.spatial import SpatialEncoder
+from solopose.token_cache import cache_tokens
 torch.manual_seed(0); torch.set_num_threads(1)
 encoder = SpatialEncoder('timm:byobnet', image_size=64, trainable=False)
 encoder.register_forward_hook(lambda m, i, o: time.sleep(.05))

@@ -154,10 +154,10 @@ class _LossCase:
 
 # %% ../../nbs/bench/60_heatpose.ipynb #d3760939
 def _loss_rows(size=64, frames=8):
-    from solopose.heatpose import _KEPT
+    from solopose.losses.memory import forget
     case = _LossCase(size, frames)
     name = f'loss and gradient, {case.what}'
-    def fresh(): _KEPT.clear(); case.ours()
+    def fresh(): forget(); case.ours()
     rows = [ratio(case.ours, case.strict, 9).row(name, 'F.cross_entropy, target given', 5.),
             ratio(case.ours, case.fair).row(name, 'F.cross_entropy, target drawn'),
             ratio(lambda: case.ours('torch'), case.strict).row(f'{name}, in torch alone', 'F.cross_entropy, target given'),
@@ -191,11 +191,11 @@ def peak_growth(f): # function without arguments
 # %% ../../nbs/bench/60_heatpose.ipynb #9ae56860
 def _memory_rows(size=64, frames=8):
     import gc
-    from solopose.heatpose import _KEPT
+    from solopose.losses.memory import forget
     case, rows = _LossCase(size, frames), []
     logits = case.logits.numel()*4
     for engine in (None, 'torch'):
-        case.ours(engine); case.logits.grad = None; gc.collect(); _KEPT.clear()
+        case.ours(engine); case.logits.grad = None; gc.collect(); forget()
         grown = peak_growth(lambda: case.ours(engine))
         name = f'peak memory of loss and gradient beyond both arrays{", in torch alone" if engine else ""}, {case.what}'
         rows.append(under(name, 100*(grown - logits)/logits, 5, '% of the logits') if grown else Row(name, float('nan'), '', 'not known on this system'))
@@ -316,7 +316,7 @@ def machine():
     import platform
     from datetime import datetime, timezone
     import solopose
-    from solopose.model import source_commit
+    from solopose.weights import source_commit
     try: cpu = next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): cpu = platform.processor() or platform.machine()
     load = f', load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores' if hasattr(os, 'getloadavg') else ''

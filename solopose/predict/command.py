@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['choose_device', 'parse_box', 'solopose_predict']
 
-# %% ../../nbs/predict/55_command.ipynb #b5abeddd
+# %% ../../nbs/predict/55_command.ipynb #76db1ceb
 import os
 from fastcore.script import Param
 from ..cli import command, printable
+from ..video.frames import Replay, read_video
 
 # %% ../../nbs/predict/55_command.ipynb #b03ab6e5
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive') # read when torch is imported
@@ -55,12 +56,13 @@ def _presence(found):
 def _predict(film, out, weights, device, box, fps, max_frames):
     "The work of `solopose_predict`; returns the lines to print."
     if os.path.exists(out) and not os.path.isdir(out): raise ValueError(f'--out {out} is a file: name a folder')
+    video = Replay(read_video(film, fps=fps, max_frames=max_frames, size=960)).prefetch() if film else None
     from solopose.model import create_model
     from solopose.predict.poses import asset, demo_truth
     from solopose.predict.run import predict_video
     from solopose.predict.writers import write_results
     model = create_model('solopose-tiny', pretrained=weights or True).to(choose_device(device))
-    found = predict_video(film or asset('demo.mp4'), model, box=box, fps=fps, max_frames=max_frames, progress=True)
+    found = predict_video(video or asset('demo.mp4'), model, box=box, fps=fps, max_frames=max_frames, progress=True)
     n, truth = len(found.poses.time), None if film else demo_truth()
     if truth is not None and len(truth.time) != n: truth = truth.isel(time=slice(n))
     made = write_results(found, out, truth)

@@ -123,7 +123,7 @@ def settle(
 
 # %% ../../nbs/predict/53_run.ipynb #cbb2ee4d
 def predict_video(
-    path, # a film as in `read_video`, or a `Video`
+    path, # a film as in `read_video`, or a `Video` or `Replay`
     model=None, # a `SoloPose`; None: the one that comes with the package
     box=None, # person's square (left, top, right, bottom) px of the film, if it is known
     zoom:int=2, # times the crop is refined
@@ -137,7 +137,8 @@ def predict_video(
     model = (model or create_model('solopose-tiny', pretrained=True)).eval()
     named = isinstance(path, (str, os.PathLike))
     video = read_video(path, fps=fps, max_frames=max_frames, size=960) if named else path
-    film, scale = Replay(video), video.width / video.source_size[0]
+    film = video if isinstance(video, Replay) else Replay(video)
+    scale = video.width / video.source_size[0]
     if box is None: boxes = find_person(model, film, progress=progress)
     else: boxes, zoom = square_box(np.array(box, float) * scale), 0
     read = settle(follow(model, film, boxes, zoom, progress), model.skeleton, smooth)

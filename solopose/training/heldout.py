@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from fastcore.script import Param, call_parse
 from ..metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
-from ..model import create_model, source_commit
+from ..model import create_model
+from ..weights import source_commit
 from .pools import Pool, draw_clip, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON

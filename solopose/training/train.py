@@ -30,7 +30,9 @@ from fastcore.script import Param, call_parse
 from ..synth.bodies import CONTROLS
 from .checkpoints import Callback, Keeper, WholeIO, checkpoint_path, last_good, say, step_of
 from .heldout import predict_pool, run_facts, score, training_poses
-from ..model import create_model, load_weights, save_weights, shipped_weights, trace
+from ..model import create_model, shipped_weights
+from ..trace import trace
+from ..weights import load_weights, save_weights
 from .pools import POOLS, Pool, augment, augment_draws, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON, SKELETONS

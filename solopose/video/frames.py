@@ -7,15 +7,16 @@ __all__ = ['TURNS', 'ORIENTATIONS', 'HDR', 'display_matrix', 'upright', 'exif_ma
            'frame_pixels', 'Video', 'frame_clock', 'clock_leap', 'decode_packets', 'decode', 'read_video', 'Replay']
 
 # %% ../../nbs/video/18_frames.ipynb #f3a08f76
-import io, math, os, warnings
+import io, math, os, threading, warnings
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
-from .probe import find_film, open_film, read_picture
+from .probe import find_film, open_container, open_film, read_picture
 from .times import is_even, rate_of, resample, started_again, steady
 from .write import VideoError
 
@@ -174,11 +175,13 @@ def decode_packets(
         except av.error.EOFError: pass # nothing left in the decoder
         except (av.error.FFmpegError, MemoryError): broken.append('packet')
 
-# %% ../../nbs/video/18_frames.ipynb #e0922124
+# %% ../../nbs/video/18_frames.ipynb #6a8940b7
 def _own_times(c, s, start, broken):
     "(seconds or None, frame) by the film's own clock."
+    import av
     zero, step, counted = frame_clock(c, s)
-    if start > 0 and c.format.name[:3] in ('mov', 'mat'): c.seek(int((start + zero) / s.time_base), stream=s)
+    if start > 0 and c.format.name[:3] in ('mov', 'mat'):
+        with suppress(av.error.FFmpegError): c.seek(int((start + zero) / s.time_base), stream=s)
     for n, f in enumerate(decode_packets(c, s, broken)):
         yield n * step if counted else None if f.pts is None else f.time - zero, f
 
@@ -215,17 +218,21 @@ def _shape_of(frame, stream, turn, size):
     shrink = min(1, size / max(source)) if size else 1
     return source, tuple(max(1, round(v * shrink)) for v in source)
 
-# %% ../../nbs/video/18_frames.ipynb #9b79485f
-def _first_frame(c, s):
+# %% ../../nbs/video/18_frames.ipynb #07c97c98
+def _first_packet(path, track):
+    "Bytes of the first packet of a track; none where it cannot be read."
+    import av
+    try:
+        with open_container(path) as c: return next((bytes(p) for p in c.demux(c.streams[track]) if p.size), b'')
+    except av.error.FFmpegError: return b''
+
+# %% ../../nbs/video/18_frames.ipynb #bf6719dc
+def _first_frame(path, c, s):
     "The first frame that can be decoded, and how it asks to be turned."
     frame = next(decode_packets(c, s, []), None)
     if frame is None: return None, None
-    turn = display_matrix(frame)
-    if s.codec_context.name != 'mjpeg': return frame, turn
-    c.seek(0)
-    packet = next((p for p in c.demux(s) if p.size), None)
-    asked = None if packet is None else exif_matrix(bytes(packet))
-    return frame, turn if asked is None else asked
+    asked = exif_matrix(_first_packet(path, s.index)) if s.codec_context.name == 'mjpeg' else None
+    return frame, display_matrix(frame) if asked is None else asked
 
 # %% ../../nbs/video/18_frames.ipynb #6cd67177
 def _open_pictures(path, pictures, fps, max_frames, size, start):
@@ -252,7 +259,7 @@ def read_video(
     c, s = open_film(file)
     with c: # a closed container takes its stream with it
         codec, rate = s.codec_context.name, 1 / frame_clock(c, s)[1]
-        first, turn = _first_frame(c, s)
+        first, turn = _first_frame(file, c, s)
         if first is None: raise VideoError(f'no frame of {path} can be decoded ({codec}): copy or convert it again')
         source, (w, h) = _shape_of(first, s, turn, size)
     turn = tuple(map(tuple, turn.astype(int).tolist()))
@@ -372,25 +379,26 @@ def load(self: Video):
     if not pairs: raise VideoError(f'{self.path} has no frame from {self.start} s on: it ends before')
     return np.stack([f for _, f in pairs]), np.array([t for t, _ in pairs])
 
-# %% ../../nbs/video/18_frames.ipynb #d0080c64
+# %% ../../nbs/video/18_frames.ipynb #83659a07
 class Replay:
     "A `Video` whose frames are kept after the first loop over it, as far as they fit."
     def __init__(self,
         video, # a `Video`
         room=600e6, # bytes that frames may take
     ):
-        self.video, self.kept = video, None
+        self.video, self.kept, self.reader = video, None, None
         self.fits = len(video) * video.width * video.height * 3 <= room
     def __getattr__(self, name): return getattr(self.video, name)
     def __iter__(self): return (f for _, f in self.timed())
     def __len__(self): return len(self.video)
 
-# %% ../../nbs/video/18_frames.ipynb #06267fd1
+# %% ../../nbs/video/18_frames.ipynb #cceef75e
 @patch
 def timed(self:Replay,
     wanted=lambda n: True, # see `Video.timed`
 ):
     "Generator of (seconds, frame), from memory where it can be."
+    if self.reader is not None: self.reader.join()
     if self.kept is not None or not self.fits:
         yield from self.kept or self.video.timed(wanted)
         return
@@ -399,3 +407,14 @@ def timed(self:Replay,
         seen.append(pair)
         yield pair
     self.kept = seen
+
+# %% ../../nbs/video/18_frames.ipynb #f0c75a30
+@patch
+def prefetch(self:Replay):
+    "Begin to read the film in the background; a fault is met again, and told, by whoever loops over it. Returns itself."
+    def read():
+        with suppress(Exception): self.kept = list(self.video.timed())
+    if self.fits:
+        self.reader = threading.Thread(target=read, daemon=True)
+        self.reader.start()
+    return self

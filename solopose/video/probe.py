@@ -139,7 +139,7 @@ def _count_packets(path, most=400):
         except av.error.FFmpegError: pass
     return seen
 
-# %% ../../nbs/video/16_probe.ipynb #66992ffd
+# %% ../../nbs/video/16_probe.ipynb #e9858411
 def choose_track(
     container, # open PyAV container
     path, # its file
@@ -147,7 +147,8 @@ def choose_track(
     "The picture track that is the film. A warning says which, where there are several."
     import av
     flags = av.stream.Disposition
-    tracks = [s for s in container.streams.video if not s.disposition & flags.attached_pic]
+    films = [s for s in container.streams.video if not s.disposition & flags.attached_pic]
+    tracks = [s for s in films if s.codec_context is not None] # a codec that FFmpeg knows
     if len(tracks) < 2: return tracks[0] if tracks else None
     packets, area = _count_packets(path), lambda s: s.width * s.height
     moving = [s for s in tracks if packets[s.index] > 1] or tracks
