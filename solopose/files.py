@@ -64,7 +64,8 @@ class _Maker:
 # %% ../nbs/00a_files.ipynb #80841bd4
 class _DType:
     def __init__(self, spec, *flags):
-        if not re.fullmatch(r'b1|[iufcSUO]\d+', spec): raise Refused(f'an array of type {spec!r} is not admitted')
+        if not re.fullmatch(r'b1|[iufcSUO]\d+', spec):
+            raise Refused(f'an array of type {spec!r} is not admitted')
         self.dtype = np.dtype('O' if spec[0] == 'O' else spec)
     def __setstate__(self, state):
         if state[1] in ('<', '>'): self.dtype = self.dtype.newbyteorder(state[1])
@@ -85,7 +86,8 @@ class _Array:
         self.dtype, self.order = dtype.dtype, 'F' if fortran else 'C'
     def make(self, seen):
         if not self.dtype.hasobject: return _array(self.shape, self.dtype, self.data, self.order)
-        if not isinstance(self.data, list) or math.prod(self.shape) != len(self.data): raise ValueError('an array of objects is incomplete')
+        if not isinstance(self.data, list) or math.prod(self.shape) != len(self.data):
+            raise ValueError('an array of objects is incomplete')
         out = np.empty(len(self.data), object)
         seen[id(self)] = self, out.reshape(self.shape)
         for i, x in enumerate(self.data): out[i] = _true(x, seen)
@@ -104,7 +106,7 @@ def _true(x, seen):
     seen[id(x)] = x, out # `x` is kept, or another object could get its number
     return out
 
-# %% ../nbs/00a_files.ipynb #1eb80a67
+# %% ../nbs/00a_files.ipynb #0685ff5e
 def _bytes(*args):
     "What protocol 2 calls for `bytes` and `bytearray`."
     if not args: return b''
@@ -112,6 +114,7 @@ def _bytes(*args):
     if args[1:] not in (('latin1',), ('latin-1',)): raise Refused(f'the codec {args[1:]} is not admitted')
     return args[0].encode('latin1')
 
+# %% ../nbs/00a_files.ipynb #1eb80a67
 def _frombuffer(data, dtype, shape, order, axes=None):
     "What protocol 5 calls for an array."
     out = _array(shape, dtype.dtype, data, 'F' if order == 'F' else 'C')
@@ -133,7 +136,9 @@ class _ArraysOnly:
     def find_class(self, module, name):
         there = re.sub('^__builtin__$', 'builtins', module.replace('numpy._core', 'numpy.core'))
         try: return _ADMITTED[f'{there}.{name}']
-        except KeyError: raise Refused(f'{module}.{name} is not admitted: only numpy arrays in plain containers are read from a pickle') from None
+        except KeyError:
+            raise Refused(f'{module}.{name} is not admitted: '
+                          'only numpy arrays in plain containers are read from a pickle') from None
 
 # %% ../nbs/00a_files.ipynb #6a64af77
 class _Fast(_ArraysOnly, pickle.Unpickler): pass
@@ -152,15 +157,17 @@ def _unpickle(f, size):
     else: found = _Fast(f, encoding='latin1').load()
     return _true(found, {})
 
-# %% ../nbs/00a_files.ipynb #11de5ee4
+# %% ../nbs/00a_files.ipynb #9698b498
 def _one_line(e): return f"{type(e).__name__}: {' '.join(str(e).split())}"[:200]
 
+# %% ../nbs/00a_files.ipynb #11de5ee4
 def read_pickle(path): # file
-    "What a pickle of numpy arrays, numbers, text and plain containers holds; ValueError if it holds more or is damaged."
+    "Arrays, numbers, text and containers of a pickle; ValueError if it holds more or is damaged."
     with open(path, 'rb') as f:
         try: return _unpickle(f, os.path.getsize(path))
         except Refused as e: raise ValueError(f'{path}: {e}; do not trust this copy') from None
-        except Exception as e: raise ValueError(f'{path} is truncated or no pickle ({_one_line(e)}); copy it again') from None
+        except Exception as e:
+            raise ValueError(f'{path} is truncated or no pickle ({_one_line(e)}); copy it again') from None
 
 # %% ../nbs/00a_files.ipynb #54ca9c9c
 def _read_npy(f):
@@ -174,40 +181,46 @@ def _read_npy(f):
     if a.size and not a.itemsize: raise ValueError(f'{a.size} elements of no size')
     return a
 
-# %% ../nbs/00a_files.ipynb #051a3747
+# %% ../nbs/00a_files.ipynb #455b4eb2
 def _read_member(z, name):
     with z.open(name) as f: return _read_npy(f)
 
+# %% ../nbs/00a_files.ipynb #051a3747
 def _read_members(z, names):
     "The arrays of an open archive; `names` None: all."
     members = {m.removesuffix('.npy'): m for m in z.namelist()}
     missing = [n for n in names or () if n not in members]
-    if missing: raise Refused(f'it has no {missing[0]!r}, only {", ".join(members)}; it is another file than its name says')
+    if missing:
+        raise Refused(f'it has no {missing[0]!r}, only {", ".join(members)}; '
+                      'it is another file than its name says')
     return {n: _read_member(z, members[n]) for n in names or members}
 
 # %% ../nbs/00a_files.ipynb #200efbc6
 def read_npz(path, # file
              names=None): # of the arrays wanted; None: all
-    "The arrays of an npz file by name, objects as what they are; ValueError if it would run code or is damaged."
+    "The arrays of an npz file by name; ValueError if it would run code or is damaged."
     with open(path, 'rb') as f:
         try:
             with zipfile.ZipFile(f) as z: return _read_members(z, names)
         except Refused as e: raise ValueError(f'{path}: {e}') from None
-        except Exception as e: raise ValueError(f'{path} is truncated or no npz file ({_one_line(e)}); copy it again') from None
+        except Exception as e:
+            raise ValueError(f'{path} is truncated or no npz file ({_one_line(e)}); copy it again') from None
 
 # %% ../nbs/00a_files.ipynb #11d22a85
 def read_json(path): # file
     "What a JSON file holds; ValueError in one line if it is damaged."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is truncated or no JSON ({_one_line(e)}); copy it again') from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{path} is truncated or no JSON ({_one_line(e)}); copy it again') from None
 
-# %% ../nbs/00a_files.ipynb #15c24da4
+# %% ../nbs/00a_files.ipynb #59724bb5
 def write_json(path, # file
                data): # plain values
     "Write JSON, whole or not at all."
     text = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
     with whole_file(path) as part: part.write_text(text, encoding='utf-8')
 
+# %% ../nbs/00a_files.ipynb #15c24da4
 def write_npz(path, # file
               **arrays): # arrays and text
     "Write an npz file, whole or not at all."

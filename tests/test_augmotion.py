@@ -100,6 +100,35 @@ def test_four_trees_end_to_end(trees, tmp_path):
     assert total['clips'] == (split != 3).sum() and total['frames'] > 2 * total['poses']
 
 
+LAB = """
+from solopose.data.sources import as_take
+from solopose.data.takes import Takes
+from solopose.data.recorded import moving_person
+def read(root): return Takes([as_take(moving_person(i, 2., 25, f'p{i}', 'walk'), 'lab') for i in range(3)])
+"""
+
+
+def test_another_data_set(trees, tmp_path):
+    "A reader of five lines, by its place or by an entry point of its package, beside one of the four; the store opens without a warning."
+    import warnings
+    import xarray as xr
+    (tmp_path / 'my_lab.py').write_text(LAB)
+    about = tmp_path / 'my_lab-1.0.dist-info'
+    about.mkdir()
+    (about / 'METADATA').write_text('Metadata-Version: 2.1\nName: my_lab\nVersion: 1.0\n')
+    (about / 'entry_points.txt').write_text('[solopose.data]\nlab = my_lab:read\n')
+    env = {**os.environ, 'PYTHONPATH': f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    for name, store in (('my_lab:read', 'a.zarr'), ('lab', 'b.zarr')):
+        done = subprocess.run([*ENTRY, '--mads', trees['mads'], '--data', f'{name}={tmp_path}', '--out', tmp_path / store, '--workers', '1'], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            ds = xr.open_zarr(tmp_path / store)
+        assert ds.take_dataset.values.tolist() == ['lab'] * 3 + ['mads'] * 3
+    said = command('--data', 'nobody=x', code=2)[1]
+    assert said.count('\n') == 1 and "'nobody'" in said and 'module:function' in said
+
+
 def refused(capsys, says, **kw):
     "Exit code 2 and one line that says so."
     with pytest.raises(SystemExit) as stop: solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})

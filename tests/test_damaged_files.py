@@ -1,5 +1,9 @@
 "Data set files cut off anywhere, or with rubbish in them: a TakeError or a line in `skipped`, never a traceback, and the rest is read."
-import pickle, shutil
+import io
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
 import numpy as np
 import pytest
 from solopose.data.mads import read_mads, write_mads
@@ -87,3 +91,48 @@ def test_wrong_rows(tmp_path):
     np.savez(tmp_path/'a.npz', data={'S1 Seq1': [{'0': {}}, 25], 'S2 Seq1': [3, 25]})
     takes = read_preprocessed(tmp_path/'a.npz')
     assert not takes and len(takes.skipped) == 2
+
+
+def old_npz(path, data, protocol, module):
+    "An npz with one object as NumPy of another time wrote it: its pickle protocol, its name for the module of arrays."
+    held = pickle.dumps(np.array(data, object), protocol).replace(b'numpy._core.', module)
+    np.lib.format.write_array_header_1_0(head := io.BytesIO(), dict(descr='|O', fortran_order=False, shape=()))
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('positions_3d.npy', head.getvalue() + held)
+
+
+@pytest.mark.parametrize('protocol', [2, 3])
+def test_npz_of_old_numpy(tmp_path, protocol):
+    "NumPy before 1.17 wrote protocol 2, in which bytes are a call of a codec."
+    p = np.random.default_rng(0).normal(0, .3, (20, 32, 3)).astype('float32')
+    old_npz(tmp_path/'data_3d_h36m.npz', {'S1': {'Eating': p}}, protocol, b'numpy.core.')
+    take, = read_preprocessed(tmp_path/'data_3d_h36m.npz')
+    assert np.array_equal(take.joints(), p.astype(float) * 1000)
+
+
+@pytest.mark.parametrize('made_by', ['np116', 'np117'])
+def test_case_of_old_numpy(made_by):
+    "The same in files that the old versions wrote themselves, where they are at hand."
+    path = Path(__file__).resolve().parents[2]/f'shared/cases/npz_pickle_protocol2/data_{made_by}.npz'
+    if not path.exists(): pytest.skip('the case is not here')
+    p = (np.random.RandomState(0).normal(0, .3, (50, 32, 3)) + [0, 0, 1]).astype('float32')
+    take, = read_preprocessed(path)
+    assert take.name == 'S1/Directions 1' and np.array_equal(take.joints(), p.astype(float) * 1000)
+
+
+@pytest.mark.parametrize('first', ['thumbnail', 'rendition'])
+def test_second_track_is_the_film(tmp_path, first):
+    "A reader takes the size and the length of the film, not those of a picture that lies before it."
+    import av
+    from solopose.data.takes import video_head
+    path, tracks = tmp_path/'film.mkv', dict(thumbnail=((64, 48), 1), rendition=((32, 24), 30))[first]
+    with av.open(str(path), 'w') as c:
+        streams = []
+        for (w, h), n in (tracks, ((320, 240), 30)):
+            s = c.add_stream('mpeg4', rate=30)
+            s.width, s.height, s.pix_fmt = w, h, 'yuv420p'
+            streams.append((s, n))
+        for k in range(30):
+            for s, n in streams:
+                if k < n: c.mux(s.encode(av.VideoFrame.from_ndarray(np.full((s.height, s.width, 3), 8 * k, 'uint8'), format='rgb24')))
+        for s, _ in streams: c.mux(s.encode(None))
+    with pytest.warns(UserWarning, match='2 picture tracks'): assert video_head(path)[2] == (320, 240)

@@ -64,7 +64,7 @@ def test_the_track_that_is_the_film(tmp_path, suffix, first, default):
 
 
 def test_readers_of_data_take_the_same_track(tmp_path):
-    from solopose.data.clips import Film
+    from solopose.data.film import Film
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         film = Film(encode(tmp_path / 'two.mp4', numbered()[9:10], numbered(), default=0))

@@ -24,7 +24,8 @@ from .recorded import native_joints, turn_camera, write_frames, Z_TO_Y
 from .takes import Take, Takes, TakeError, View, damaged, open_file
 
 # %% ../../nbs/data/33_aist.ipynb #864eaaa2
-GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack', KR='krump',
+GENRES = dict(BR='break', PO='pop', LO='lock', MH='middle hip-hop', LH='LA hip-hop', HO='house', WA='waack',
+              KR='krump',
               JS='street jazz', JB='ballet jazz')
 VIEWS = tuple(f'c0{i}' for i in range(1, 10))
 _NAME = re.compile(r'g([A-Z]{2})_s([A-Z]{2})_cAll_(d\d\d)_(m[A-Z]{2}\d)_(ch\d\d)')
@@ -33,7 +34,8 @@ def parse_name(name): # of a sequence, 'gBR_sBM_cAll_d04_mBR0_ch03'
     "Genre, situation, dancer, music and choreography of a sequence; TakeError if it is not one of AIST++."
     m = _NAME.fullmatch(name)
     if m and m[1] in GENRES: return m.groups()
-    raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; solo dances only')
+    raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; '
+                    'solo dances only')
 
 # %% ../../nbs/data/33_aist.ipynb #e33611d2
 def read_lines(path): # text file
@@ -45,25 +47,30 @@ def read_splits(root): # folder of the annotation
     files = {s: Path(root) / 'splits' / f'pose_{s}.txt' for s in ('train', 'val', 'test')}
     return {name: s for s, f in files.items() if f.exists() for name in read_lines(f)}
 
-# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
+# %% ../../nbs/data/33_aist.ipynb #13bf272f
 def _setting_camera(c):
     "The camera of one entry of a setting."
-    return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(), np.array(c['translation'], float) * 10,
+    return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(),
+                  np.array(c['translation'], float) * 10,
                   tuple(c['size']), c['distortions'], c['name'])
 
+# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def read_setting(path): # cameras/setting*.json
     "The nine cameras of a setting, mm; TakeError if it is damaged."
     path = Path(path)
-    if not path.exists(): raise TakeError(f'{path} is missing: nobody knows the cameras; it is in the zip of the cameras')
+    if not path.exists():
+        raise TakeError(f'{path} is missing: nobody knows the cameras; it is in the zip of the cameras')
     try: return [_setting_camera(c) for c in json.loads(path.read_text(encoding='utf-8'))]
-    except (ValueError, LookupError, TypeError, RecursionError) as e: raise damaged(path, 'is damaged', e) from None
+    except (ValueError, LookupError, TypeError, RecursionError) as e:
+        raise damaged(path, 'is damaged', e) from None
 
-# %% ../../nbs/data/33_aist.ipynb #b210ea7d
+# %% ../../nbs/data/33_aist.ipynb #9aeba099
 def _setting_row(name, c):
     "A camera as AIST++ writes it, cm."
     return dict(name=name, size=list(c.size), matrix=c.K.tolist(), distortions=list(c.distortion or [0.] * 5),
                 rotation=Rotation.from_matrix(c.R).as_rotvec().tolist(), translation=(c.t / 10).tolist())
 
+# %% ../../nbs/data/33_aist.ipynb #b210ea7d
 def write_setting(path, # cameras/setting*.json to write
                   cameras): # nine Cameras, world y up, mm
     "Write cameras as AIST++ does, cm."
@@ -84,13 +91,15 @@ def pickled_shape(path): # pickle that holds arrays
 # %% ../../nbs/data/33_aist.ipynb #b1708ffd
 PROBLEMS = {('gBR_sBM_cAll_d04_mBR0_ch01', 'c05'): 'not synchronised with the other views',
             ('gJB_sBM_cAll_d07_mJB3_ch05', 'c07'): 'a video of 640 x 480, which its camera does not describe'}
-LICENCE = 'annotation CC BY 4.0, Google LLC; videos under the terms of the AIST Dance Video Database, no redistribution'
+LICENCE = ('annotation CC BY 4.0, Google LLC; '
+           'videos under the terms of the AIST Dance Video Database, no redistribution')
 
 def read_keypoints(path, # keypoints3d/*.pkl
                    key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
     "Joints (T, 17, 3) of a sequence, mm; TakeError if it has none."
     held = open_file(read_pickle, path)
-    if not isinstance(held, dict) or key not in held: raise TakeError(f'{path} has no {key!r}; it is no keypoints3d file of AIST++')
+    if not isinstance(held, dict) or key not in held:
+        raise TakeError(f'{path} has no {key!r}; it is no keypoints3d file of AIST++')
     try: return np.asarray(held[key], float) * 10
     except (ValueError, TypeError) as e: raise damaged(path, 'holds no joints', e) from None
 
@@ -121,8 +130,10 @@ class _Release:
         if name not in self.mapping: raise TakeError('mapping.txt does not name its cameras')
         shape = pickled_shape(file) or read_keypoints(file, key).shape
         cameras = read_setting(self.root / 'cameras' / f'{self.mapping[name]}.json')
-        return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17, fps=60.,
-                    frames=shape[0], read=partial(_read, file, key), up=(0., 1., 0.), licence=LICENCE, head='nose',
+        return Take(dataset='aist', subject=dancer, action=GENRES[genre], name=name, skeleton=COCO_17,
+                    fps=60.,
+                    frames=shape[0], read=partial(_read, file, key), up=(0., 1., 0.), licence=LICENCE,
+                    head='nose',
                     views=[_view(name, c, self.videos) for c in cameras], split=self.split.get(name, ''))
 
 # %% ../../nbs/data/33_aist.ipynb #f8070e5f
@@ -130,7 +141,9 @@ def _mapping(table):
     "Sequence -> setting, of cameras/mapping.txt."
     rows = [l.split() for l in read_lines(table)]
     bad = next((r for r in rows if len(r) != 2), None)
-    if bad: raise TakeError(f'{table}: {" ".join(bad)!r} is no pair of sequence and setting; take it from the zip of the cameras')
+    if bad:
+        raise TakeError(f'{table}: {" ".join(bad)!r} is no pair of sequence and setting; '
+                        'take it from the zip of the cameras')
     return dict(rows)
 
 # %% ../../nbs/data/33_aist.ipynb #c5683e8c
@@ -139,19 +152,24 @@ def read_aist(root, # folder with keypoints3d, cameras, ...
               key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
     "The sequences of AIST++ (DOI 10.1109/ICCV48922.2021.01315), as `Takes`."
     root, takes = Path(root), Takes()
-    if not root.is_dir(): raise TakeError(f'{root} is no folder; give the one that holds keypoints3d and cameras')
+    if not root.is_dir():
+        raise TakeError(f'{root} is no folder; give the one that holds keypoints3d and cameras')
     videos = Path(videos) if videos else root / 'videos' if (root / 'videos').is_dir() else None
     if videos and not videos.is_dir(): raise TakeError(f'{videos} is no folder of videos')
     table, withdrawn = root / 'cameras' / 'mapping.txt', root / 'ignore_list.txt'
-    if not table.exists(): return Takes(skipped=[(str(root), f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras')])
+    lost = f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras'
+    if not table.exists(): return Takes(skipped=[(str(root), lost)])
     ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
     release = _Release(root, videos, _mapping(table), ignored, read_splits(root))
-    for f in sorted((root / 'keypoints3d').glob('*.pkl')): takes.attempt(f'aist: {f.stem}', partial(release.take, f, key))
-    if not takes and not takes.skipped: takes.skipped.append((str(root), 'no keypoints3d/*.pkl in it; give the folder of the annotation'))
+    for f in sorted((root / 'keypoints3d').glob('*.pkl')):
+        takes.attempt(f'aist: {f.stem}', partial(release.take, f, key))
+    if not takes and not takes.skipped:
+        takes.skipped.append((str(root), 'no keypoints3d/*.pkl in it; give the folder of the annotation'))
     return takes
 
 # %% ../../nbs/data/33_aist.ipynb #29bdf641
-SETTINGS = dict(BR='setting1', HO='setting2', JB='setting3', JS='setting4', KR='setting5', LH='setting6', LO='setting7_1',
+SETTINGS = dict(BR='setting1', HO='setting2', JB='setting3', JS='setting4', KR='setting5', LH='setting6',
+                LO='setting7_1',
                 MH='setting8_1', PO='setting9_1', WA='setting10_1')
 
 def sequence_name(subject, # dancer, 'd01' .. 'd30'
@@ -159,7 +177,8 @@ def sequence_name(subject, # dancer, 'd01' .. 'd30'
     "Name of the sequence of a dancer."
     parts = action.split('_')
     if len(parts) != 4:
-        raise TakeError(f'{action!r} is no dance of AIST++; say genre, situation, music and choreography, as in gBR_sBM_mBR0_ch03')
+        raise TakeError(f'{action!r} is no dance of AIST++; say genre, situation, music and choreography, '
+                        'as in gBR_sBM_mBR0_ch03')
     name = '_'.join([*parts[:2], 'cAll', subject, *parts[2:]])
     parse_name(name)
     return name
@@ -205,7 +224,8 @@ def write_aist(root, # folder to write to
     for sub in ('cameras', 'splits'): (root / sub).mkdir(parents=True, exist_ok=True)
     for name, r in zip(names, recorded): _write_take(root, name, r, rng)
     for s, cameras in settings.items(): write_setting(root / 'cameras' / f'{s}.json', cameras)
-    (root / 'cameras' / 'mapping.txt').write_text(''.join(f'{n} {SETTINGS[parse_name(n)[0]]}\n' for n in names))
+    (root / 'cameras' / 'mapping.txt').write_text(''.join(f'{n} {SETTINGS[parse_name(n)[0]]}\n'
+                                                          for n in names))
     (root / 'ignore_list.txt').write_text(''.join(f'{n} \n' for n in ignore) + '\n\n')
     for s in ('train', 'val', 'test'):
         mine = [n for n, where in split.items() if where == s]

@@ -35,14 +35,15 @@ def create_store(path, # folder to make
     group, frames = zarr.open_group(path, mode='a'), int(tables.take_frames.sum())
     group.create_group('about')
     for name, (dtype, fill, rest, dims) in LONG.items():
-        group.create_array(name, shape=(frames, *rest), shards=(collection.shard, *rest), chunks=(CHUNK, *rest),
+        group.create_array(name, shape=(frames, *rest), shards=(collection.shard, *rest),
+                           chunks=(CHUNK, *rest),
                            dtype=dtype, fill_value=fill, dimension_names=('frame', *dims))
 
 # %% ../../nbs/data/35e_build.ipynb #b76a66cb
 def shard_jobs(tables, # of `make_tables`
                parts, # of `load_parts`
                shard): # frames per file
-    "For every shard its pieces: (part, first and last frame in it, place in the shard, take, rotation, translation)."
+    "The pieces of every shard: (part, first, last frame, place in the shard, take, rotation, translation)."
     start, jobs = tables.take_start.values, [[] for _ in range(-(-int(tables.take_frames.sum()) // shard))]
     for i, (p, s) in enumerate(zip(parts, start)):
         R = tables.take_rotation.values[i]
@@ -52,9 +53,9 @@ def shard_jobs(tables, # of `make_tables`
             jobs[k].append((p['path'], a - s, b - s, a - k * shard, i, R, t))
     return jobs
 
-# %% ../../nbs/data/35e_build.ipynb #31f3f12c
+# %% ../../nbs/data/35e_build.ipynb #b81a1288
 def _project(pieces):
-    "The long arrays of one shard: poses in the universal frame (paper Eq. 4), whose they are, where they come from."
+    "The long arrays of one shard: poses in the universal frame (paper Eq. 4), and where they come from."
     last = pieces[-1]
     n = last[3] + last[2] - last[1]
     out = {name: np.full((n, *rest), fill, dtype) for name, (dtype, fill, rest, _) in LONG.items()}
@@ -65,6 +66,7 @@ def _project(pieces):
         out['take_of_frame'][here] = i
     return out
 
+# %% ../../nbs/data/35e_build.ipynb #31f3f12c
 def write_unit(path, # of the store
                k, # number of the shard
                pieces, # of `shard_jobs`
@@ -73,7 +75,8 @@ def write_unit(path, # of the store
     import zarr
     if (Path(path) / 'position' / 'c' / str(k) / '0' / '0').exists(): return
     found, group = _project(pieces), zarr.open_group(path, mode='r+')
-    for name in ('take_of_frame', 'source_frame', 'position'): # the position is what says that a shard is there
+    for name in ('take_of_frame', 'source_frame', 'position'):
+        # the position is what says that a shard is there
         group[name][k * shard:k * shard + len(found[name])] = found[name]
 
 # %% ../../nbs/data/35e_build.ipynb #5f26dddb
@@ -81,7 +84,7 @@ def consolidate(store): # folder
     "Gather the metadata of all arrays in the store's own."
     import zarr
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in the text of format 3
+        warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in format 3
         warnings.filterwarnings('ignore', 'Object at', UserWarning) # the JSON files of `about`
         zarr.consolidate_metadata(store, zarr_format=3)
 
@@ -135,7 +138,8 @@ def make_plan(takes, # of Take
     takes = sorted(takes, key=lambda t: (t.dataset, t.name))
     seen = [(t.dataset, t.name) for t in takes]
     twice = next((a for a, b in zip(seen, seen[1:]) if a == b), None)
-    if twice: raise ValueError(f'two takes are called {": ".join(twice)}: a name must be unique in its data set')
+    if twice:
+        raise ValueError(f'two takes are called {": ".join(twice)}: a name must be unique in its data set')
     rows = [[t.dataset, t.name, t.frames, t.fps, len(t.views)] for t in takes]
     return takes, dict(version=1, collection=asdict(collection), takes=rows,
                        roots={k: str(v) for k, v in (roots or {}).items()})
@@ -150,7 +154,8 @@ def _same_plan(path, plan, out):
         for k in {**old[part], **plan[part]}:
             a, b = old[part].get(k), plan[part].get(k)
             if a == b: continue
-            raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, or another --out')
+            raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, '
+                             'or another --out')
     was, now = ({tuple(t[:2]): t for t in p['takes']} for p in (old, plan))
     changed = sorted(k for k in {**was, **now} if was.get(k) != now.get(k))
     if not changed: return
@@ -169,7 +174,8 @@ def write_manifest(store): # folder
 
 def check_manifest(store): # folder of a store
     "Names of files that are missing or changed; empty if the store is as it was built."
-    def as_listed(path, size, digest): return path.exists() and path.stat().st_size == size and file_hash(path) == digest
+    def as_listed(path, size,
+                  digest): return path.exists() and path.stat().st_size == size and file_hash(path) == digest
     listed = read_json(Path(store) / 'about' / 'manifest.json')
     return [n for n, row in listed.items() if not as_listed(Path(store) / n, *row)]
 
@@ -180,7 +186,8 @@ def _index(work, paths, collection, plan, skipped):
     reasons = [[*plan['takes'][paths.index(p)][:2], why] for p, why in unusable]
     reasons += [[d, str(n), w] for d, n, w in skipped]
     if not parts:
-        raise ValueError(f'no take can be used; the first reason: {reasons[0][-1] if reasons else "there is none"}')
+        raise ValueError('no take can be used; the first reason: '
+                         f'{reasons[0][-1] if reasons else "there is none"}')
     tables, store = make_tables(parts, collection, plan['roots']), work / 'store'
     if not (work / 'indexed').exists():
         shutil.rmtree(store, ignore_errors=True)
@@ -199,7 +206,8 @@ def _work(work, takes, collection, plan, skipped, progress):
     run_units(read_unit, missing, 'reading takes', progress)
     tables, parts = _index(work, paths, collection, plan, skipped)
     jobs = enumerate(shard_jobs(tables, parts, collection.shard))
-    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards', progress)
+    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
+              progress)
     consolidate(work / 'store')
     write_manifest(work / 'store')
 

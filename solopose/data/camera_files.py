@@ -23,10 +23,11 @@ def _picture_size(path, c):
     size = int(c['w']), int(c['h'])
     if size not in KNOWN_SLIPS: return size
     true = KNOWN_SLIPS[size]
-    warnings.warn(f'{path} says {size[0]} x {size[1]} px, a known slip of this file: taken as {true[0]} x {true[1]}')
+    warnings.warn(f'{path} says {size[0]} x {size[1]} px, a known slip of this file: '
+                  f'taken as {true[0]} x {true[1]}')
     return true
 
-# %% ../../nbs/data/34a_camera_files.ipynb #7a3bb7f5
+# %% ../../nbs/data/34a_camera_files.ipynb #63d22b56
 def _motion(key, c):
     "World to camera, mm. The test set has a lens, and nobody says where it stood."
     if 'R' not in c: return np.eye(3), np.zeros(3)
@@ -34,6 +35,7 @@ def _motion(key, c):
     if isinstance(key, tuple): return R.T, -R.T @ T # Human3.6M: camera to world, and the centre
     return R, T # MPI-INF-3DHP: world to camera
 
+# %% ../../nbs/data/34a_camera_files.ipynb #9cc0967b
 def _mmpose_camera(path, key, c):
     "One camera of mmpose."
     (fx, fy), (cx, cy), (R, t) = np.ravel(c['f']), np.ravel(c['c']), _motion(key, c)
@@ -42,10 +44,12 @@ def _mmpose_camera(path, key, c):
     name = key[1] if isinstance(key, tuple) else str(c.get('name', key))
     return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, _picture_size(path, c), name=name, **bent)
 
+# %% ../../nbs/data/34a_camera_files.ipynb #7a3bb7f5
 def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
     "mmpose's cameras by key, mm: ('S1', '54138969'), 'S1_Seq1_Cam0' or 'TS1'."
     found, out = open_file(read_pickle, path), {}
-    if not isinstance(found, dict): raise TakeError(f'{path} holds a {type(found).__name__}, not the dictionary of cameras of mmpose')
+    if not isinstance(found, dict):
+        raise TakeError(f'{path} holds a {type(found).__name__}, not the dictionary of cameras of mmpose')
     for key, c in found.items():
         try: out[key] = _mmpose_camera(path, key, c)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
@@ -55,12 +59,14 @@ def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
 # %% ../../nbs/data/34a_camera_files.ipynb #cf08f8eb
 BESIDE = 'metadata.xml', 'cameras.pkl', 'cameras_train.pkl', 'cameras_test.pkl', 'camera.calibration'
 
-# %% ../../nbs/data/34a_camera_files.ipynb #208f9f7c
+# %% ../../nbs/data/34a_camera_files.ipynb #ab31e684
 def _camera_of_release(meta, subject, view):
     "A camera of Human3.6M by metadata.xml, or None."
     if subject[:1] != 'S' or view not in CAMERAS: return None
-    return dict(zip(CAMERAS, cameras_from_w0(meta.w0, int(subject[1:]), meta.sizes.get(subject, SIZES))))[view]
+    return dict(zip(CAMERAS,
+                    cameras_from_w0(meta.w0, int(subject[1:]), meta.sizes.get(subject, SIZES))))[view]
 
+# %% ../../nbs/data/34a_camera_files.ipynb #208f9f7c
 def _cameras_in(path):
     "Function (subject, action, view) -> Camera or None, of one camera file."
     if path.suffix == '.xml':
@@ -78,4 +84,5 @@ def find_cameras(path, # file with poses
     "A function (subject, action, view) that gives the Camera, or None where no file knows it."
     beside = [Path(path).parent / n for n in BESIDE]
     known = [_cameras_in(p) for p in ([Path(cameras)] if cameras else beside) if cameras or p.exists()]
-    return lambda subject, action, view: next((c for f in known if (c := f(subject, action, view)) is not None), None)
+    return lambda subject, action, view: next((c for f in known
+                                               if (c := f(subject, action, view)) is not None), None)

@@ -20,21 +20,25 @@ from .plausible import body_size
 from .recorded import native_joints, write_frames
 from .takes import Take, Takes, TakeError, View, damaged, video_head
 
-# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
+# %% ../../nbs/data/31_h36m.ipynb #38d7c5e7
 def _cdf():
     try: import cdflib
     except ModuleNotFoundError:
-        raise ImportError('cdflib is missing: the files of Human3.6M need pip install "solopose[datasets]"') from None
+        raise ImportError('cdflib is missing: '
+                          'the files of Human3.6M need pip install "solopose[datasets]"') from None
     return cdflib
 
+# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def read_cdf(path, # file
              space=3): # coordinates of a joint: 3, or 2 for D2_Positions
     "Poses of a CDF file, (T, 32, space): mm, or px; TakeError if it is damaged."
     cdflib = _cdf()
-    if not Path(path).is_file(): raise TakeError(f'{path} is missing; extract it from the archive of its subject')
+    if not Path(path).is_file():
+        raise TakeError(f'{path} is missing; extract it from the archive of its subject')
     try: pose = np.asarray(cdflib.CDF(path).varget('Pose'), float)
     except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
-    if pose.ndim == 3 and pose.shape[0] == 1 and pose.shape[2] == 32 * space: return pose[0].reshape(-1, 32, space)
+    if pose.ndim == 3 and pose.shape[0] == 1 and pose.shape[2] == 32 * space:
+        return pose[0].reshape(-1, 32, space)
     raise TakeError(f'{path}: Pose of shape {pose.shape}, wanted (1, frames, {32 * space})')
 
 # %% ../../nbs/data/31_h36m.ipynb #76092af1
@@ -49,7 +53,7 @@ def write_cdf(path, # file to write
         f.write_globalattrs({})
         f.write_var(about, var_data=data)
 
-# %% ../../nbs/data/31_h36m.ipynb #2b9a2c54
+# %% ../../nbs/data/31_h36m.ipynb #aaad58e7
 CAMERAS = '54138969', '55011271', '58860488', '60457274'
 SIZES = (1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002)
 
@@ -59,6 +63,7 @@ def euler_to_matrix(a, b, c): # angles about x, y and z, radians
     Rx, Ry = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]), [[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]]
     return Rx @ Ry @ [[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]]
 
+# %% ../../nbs/data/31_h36m.ipynb #2b9a2c54
 def matrix_to_euler(R): # rotation (3, 3)
     "The angles (a, b, c) of `euler_to_matrix`."
     return np.arctan2(-R[1, 2], R[2, 2]), np.arcsin(np.clip(R[0, 2], -1, 1)), np.arctan2(-R[0, 1], R[0, 0])
@@ -70,7 +75,8 @@ def cameras_from_w0(w0, # the 300 numbers
     "The four cameras of a subject."
     w0, out = np.asarray(w0, float), []
     if w0.shape != (300,):
-        raise TakeError(f'w0 has {w0.size} numbers, wanted 300; metadata.xml is damaged, take it from the release again')
+        raise TakeError(f'w0 has {w0.size} numbers, wanted 300; metadata.xml is damaged, '
+                        'take it from the release again')
     outside, inside = w0[:264].reshape(4, 11, 6)[:, subject - 1], w0[264:].reshape(4, 9)
     for name, size, e, (fx, fy, cx, cy, k1, k2, k3, p1, p2) in zip(CAMERAS, sizes, outside, inside):
         R, K = euler_to_matrix(*e[:3]), [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
@@ -90,7 +96,8 @@ def w0_from_cameras(cameras): # dict subject number -> its four Cameras
 
 # %% ../../nbs/data/31_h36m.ipynb #47baef1e
 SUBJECTS = tuple(f'S{i}' for i in range(1, 12))
-ACTIONS = ('_ALL', 'Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases', 'Sitting', 'SittingDown',
+ACTIONS = ('_ALL', 'Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases',
+           'Sitting', 'SittingDown',
            'Smoking', 'TakingPhoto', 'Waiting', 'Walking', 'WalkingDog', 'WalkingTogether')
 
 def sequences(subject): # 'S1' .. 'S11'
@@ -124,8 +131,10 @@ def write_metadata(path, # metadata.xml to write
     sizes = ';'.join(f'{c.size[1]} {c.size[0]}' for c in next(iter(cameras.values())))
     w0 = ' '.join(f'{v:.17g}' for v in w0_from_cameras(cameras))
     Path(path).write_text('\n'.join([
-        '<?xml version="1.0"?>', '<metadata>', '<mapping>', *_table(_mapping_rows(f'[{sizes}]')), '</mapping>',
-        f'<actionnames>{_values(ACTIONS)}</actionnames>', f'<dbcameras><index2id>{_values(CAMERAS)}</index2id></dbcameras>',
+        '<?xml version="1.0"?>', '<metadata>', '<mapping>', *_table(_mapping_rows(f'[{sizes}]')),
+        '</mapping>',
+        f'<actionnames>{_values(ACTIONS)}</actionnames>',
+        f'<dbcameras><index2id>{_values(CAMERAS)}</index2id></dbcameras>',
         '<frames>', *_table(_count_rows(frames)), '</frames>', f'<w0>[{w0}]</w0>', '</metadata>', '']))
 
 # %% ../../nbs/data/31_h36m.ipynb #346cbdeb
@@ -152,27 +161,31 @@ def _rows(root):
     return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
 
 def _lengths(root, subjects, rows):
-    "(subject, file name) -> poses: a quarter of the total of a sequence; empty if there is no complete table."
-    counts = [n for row in _children(root, 'frames') for e in row.iter() if len(n := _integers(e.text or '')) == 5]
+    "(subject, file name) -> poses: a quarter of a sequence's total; empty without a complete table."
+    counts = [n for row in _children(root, 'frames') for e in row.iter()
+              if len(n := _integers(e.text or '')) == 5]
     if len(counts) != len(subjects) * 32: return {}
-    return {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i, s in enumerate(subjects) for k in range(32)}
+    return {(s, rows[k][2 + i]): counts[32 * i + k][4] // 4 for i,
+            s in enumerate(subjects) for k in range(32)}
 
 def _sizes(subjects, texts):
     "Subject -> (width, height) of the four cameras, px."
     found = {s: _integers(t) for s, t in zip(subjects, texts)}
     return {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, n in found.items() if len(n) == 8}
 
-# %% ../../nbs/data/31_h36m.ipynb #244b69dd
+# %% ../../nbs/data/31_h36m.ipynb #0e485866
 def _metadata(path, root):
     "The tables of a parsed metadata.xml."
     subjects, rows, sizes = _rows(root)
     names, w0 = _texts(_children(root, 'actionnames')), root.findtext('w0')
     if not names or w0 is None:
-        raise ValueError(f'no {"w0" if names else "actionnames"}: the cameras and names of Human3.6M are missing')
+        raise ValueError(f'no {"w0" if names else "actionnames"}: '
+                         'the cameras and names of Human3.6M are missing')
     action = {(s, r[2 + i]): names[int(r[0]) - 1] for r in rows for i, s in enumerate(subjects)}
     numbers = np.array(w0.strip(' []\n').split(), float)
     return Metadata(Path(path), action, _lengths(root, subjects, rows), numbers, _sizes(subjects, sizes))
 
+# %% ../../nbs/data/31_h36m.ipynb #244b69dd
 def read_metadata(path): # metadata.xml of the release
     "The tables and cameras of Human3.6M; TakeError if the file is damaged."
     try: root = ET.parse(path).getroot()
@@ -197,7 +210,8 @@ def _folders(root, name):
 
 def _find_metadata(root):
     "The metadata.xml in, beside or just below a folder."
-    places = (root, 'metadata.xml'), (root, '*/metadata.xml'), (root, '*/*/metadata.xml'), (root.parent, 'metadata.xml')
+    places = (root, 'metadata.xml'), (root, '*/metadata.xml'), (root, '*/*/metadata.xml'), (root.parent,
+                                                                                            'metadata.xml')
     found = [p for folder, pattern in places for p in sorted(folder.glob(pattern))]
     if found: return found[0]
     raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; '
@@ -234,22 +248,28 @@ def _cameras(meta, subject):
 def _take(meta, subject, home, file, poses, unshift, name):
     "One sequence."
     if (subject, name) not in meta.action:
-        raise TakeError(f'{file.name} is not in the tables of {meta.path.name}; it was renamed, or is not of {subject}')
-    cameras, read, world = _cameras(meta, subject), _reader(file, poses, subject, name, unshift), poses == 'world'
-    return Take(dataset='h36m', subject=subject, action=meta.action[subject, name], name=f'{subject}/{name}', skeleton=H36M_32,
+        raise TakeError(f'{file.name} is not in the tables of {meta.path.name}; it was renamed, '
+                        f'or is not of {subject}')
+    cameras, read, world = _cameras(meta, subject), _reader(file, poses, subject, name,
+                                                            unshift), poses == 'world'
+    return Take(dataset='h36m', subject=subject, action=meta.action[subject, name], name=f'{subject}/{name}',
+                skeleton=H36M_32,
                 fps=50., frames=meta.frames.get((subject, name)) or len(read(CAMERAS[0])), read=read,
-                frame='world' if world else 'camera', up=(0., 0., 1.) if world else None, split=SPLIT.get(subject, ''),
+                frame='world' if world else 'camera', up=(0., 0., 1.) if world else None,
+                split=SPLIT.get(subject, ''),
                 views=[_view(home, subject, name, c) for c in cameras], licence=LICENCE, head='head_top')
 
-# %% ../../nbs/data/31_h36m.ipynb #9b127690
+# %% ../../nbs/data/31_h36m.ipynb #7027c6f5
 def _nothing_found(root, poses):
     "Why there is no take."
-    other = [f'; but there is {d}: pass poses={k!r}' for k, d in KINDS.items() if k != poses and any(_folders(root, d))]
+    other = [f'; but there is {d}: pass poses={k!r}' for k,
+             d in KINDS.items() if k != poses and any(_folders(root, d))]
     advice = other[0] if other else '; give the folder that holds S1, S5, ...'
     return str(root), f'no {KINDS[poses]}/*.cdf for any subject below it{advice}'
 
+# %% ../../nbs/data/31_h36m.ipynb #9b127690
 def read_h36m(root, # folder of the download
-              poses='world', # or 'mono': camera frames; 'universal': also, all people equally tall, not on the pictures
+              poses='world', # or 'mono' (camera frames), 'universal' (the same, all people equally tall)
               unshift=False): # take back the 200 mm shift of three sequences of S9
     "The sequences of Human3.6M (DOI 10.1109/TPAMI.2013.248) in the layout of the release, as `Takes`."
     root, takes = Path(root), Takes()
@@ -258,19 +278,23 @@ def read_h36m(root, # folder of the download
     try: meta = read_metadata(_find_metadata(root))
     except TakeError as e: return Takes(skipped=[(str(root), str(e))])
     for subject, home, folder in _folders(root, KINDS[poses]):
-        names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f for f in sorted(folder.glob('*.cdf'))}
+        names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f
+                 for f in sorted(folder.glob('*.cdf'))}
         for name, file in names.items():
             if name.startswith('_ALL'): continue
-            takes.attempt(f'h36m: {subject}/{name}', partial(_take, meta, subject, home, file, poses, unshift, name))
+            takes.attempt(f'h36m: {subject}/{name}',
+                          partial(_take, meta, subject, home, file, poses, unshift, name))
     if not takes and not takes.skipped: takes.skipped.append(_nothing_found(root, poses))
     return takes
 
 # %% ../../nbs/data/31_h36m.ipynb #484d388d
 def _check_recorded(r):
     "TakeError for a take that the format cannot hold."
-    if r.subject not in SUBJECTS: raise TakeError(f'Human3.6M has no subject {r.subject!r}; it has {", ".join(SUBJECTS)}')
+    if r.subject not in SUBJECTS:
+        raise TakeError(f'Human3.6M has no subject {r.subject!r}; it has {", ".join(SUBJECTS)}')
     if r.action not in sequences(r.subject)[2:]:
-        raise TakeError(f'Human3.6M has no sequence {r.action!r} of {r.subject}; it has {", ".join(sequences(r.subject)[2:])}')
+        raise TakeError(f'Human3.6M has no sequence {r.action!r} of {r.subject}; '
+                        f'it has {", ".join(sequences(r.subject)[2:])}')
     if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
     if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses per second, not {r.fps:g}')
 
@@ -282,13 +306,14 @@ def _checked_cameras(recorded):
         mine = out.setdefault(SUBJECTS.index(r.subject) + 1, r.cameras)
         same = all(np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(mine, r.cameras))
         first = next(iter(out.values()))
-        lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a, b in zip(first, r.cameras))
+        lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a,
+                   b in zip(first, r.cameras))
         if same and lens: continue
         raise TakeError(f'{r.subject}/{r.action} has cameras of its own; '
                         f'in Human3.6M a camera keeps its lens, and its place for all takes of a subject')
     return out
 
-# %% ../../nbs/data/31_h36m.ipynb #661bbb73
+# %% ../../nbs/data/31_h36m.ipynb #3fc99017
 def _write_view(features, r, i, world):
     "The files of one camera: mono, universal and in the picture."
     c, name = r.cameras[i], f'{r.action}.{CAMERAS[i]}.cdf'
@@ -298,9 +323,10 @@ def _write_view(features, r, i, world):
     write_cdf(features / KINDS['universal'] / name, root + (mono - root) * 1350 / body_size(r.joints))
     write_cdf(features / 'D2_Positions' / name, c.see(world))
 
+# %% ../../nbs/data/31_h36m.ipynb #661bbb73
 def write_h36m(root, # folder to write to
                recorded): # list of Recorded: subject 'S1', action 'Directions 1', four cameras, 50 fps
-    "Write synthetic takes as the tree of Human3.6M: CDF files, metadata.xml and, where there are pictures, mp4 files."
+    "Write synthetic takes as the tree of Human3.6M: CDF files, metadata.xml and, with pictures, mp4 files."
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     cameras = _checked_cameras(recorded)

@@ -31,9 +31,11 @@ def bouguet_camera(path, # `Calib_Cam0.mat`
         fc, cc, (alpha, *_), kc, om, T = (np.ravel(v).astype(float) for v in read_mat(path, *names))
         (fx, fy), (cx, cy) = fc, cc
         K = [[fx, alpha * fx, cx], [0, fy, cy], [0, 0, 1]]
-        return Camera(K, Rotation.from_rotvec(om).as_matrix(), T, size, np.pad(kc, (0, 5))[:5], Path(path).stem)
+        return Camera(K, Rotation.from_rotvec(om).as_matrix(), T, size, np.pad(kc, (0, 5))[:5],
+                      Path(path).stem)
     except TakeError: raise
-    except (ValueError, TypeError) as e: raise damaged(path, "is no calibration of Bouguet's toolbox", e) from None
+    except (ValueError, TypeError) as e:
+        raise damaged(path, "is no calibration of Bouguet's toolbox", e) from None
 
 # %% ../../nbs/data/32_mads.ipynb #ef630cdd
 def write_bouguet(path, # `Calib_Cam0.mat`
@@ -44,15 +46,18 @@ def write_bouguet(path, # `Calib_Cam0.mat`
     def column(v): return np.reshape(np.array(v, float), (-1, 1))
     K, om = camera.K, Rotation.from_matrix(camera.R).as_rotvec()
     savemat(path, dict(KK=K, fc=column([K[0, 0], K[1, 1]]), cc=column(K[:2, 2]), alpha_c=K[0, 1] / K[0, 0],
-                       kc=column(camera.distortion or np.zeros(5)), om_ext=column(om), T_ext=column(camera.t)))
+                       kc=column(camera.distortion or np.zeros(5)), om_ext=column(om),
+                       T_ext=column(camera.t)))
 
 # %% ../../nbs/data/32_mads.ipynb #1d868c3a
 def _check_recorded(recorded):
     "TakeError for what MADS cannot express."
     if recorded.subject not in ACTIONS:
-        raise TakeError(f'MADS has one performer for each of {", ".join(ACTIONS)}, and no {recorded.subject!r}')
+        raise TakeError(f'MADS has one performer for each of {", ".join(ACTIONS)}, '
+                        f'and no {recorded.subject!r}')
     if not recorded.action.isalnum():
-        raise TakeError(f"a sequence of MADS is called like 'F2' or 'HipHop1', letters and digits, not {recorded.action!r}")
+        raise TakeError("a sequence of MADS is called like 'F2' or 'HipHop1', letters and digits, "
+                        f"not {recorded.action!r}")
     if len(recorded.cameras) != 3: raise TakeError(f'MADS has three cameras, not {len(recorded.cameras)}')
 
 def _check_camera(path, c, action):
@@ -62,19 +67,22 @@ def _check_camera(path, c, action):
     if not path.exists(): return
     have, want = bouguet_camera(path), turn_camera(c)
     if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
-    raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, and {action!r} brings another')
+    raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, '
+                    f'and {action!r} brings another')
 
-# %% ../../nbs/data/32_mads.ipynb #643f783d
+# %% ../../nbs/data/32_mads.ipynb #a6ed93e4
 def _write_take(folder, r, joints):
     "One sequence of MADS: ground truth, calibration and films."
     from scipy.io import savemat
-    name, poses = f'{r.subject}_{r.action}', native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MADS[joints])
+    name, poses = f'{r.subject}_{r.action}', native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T,
+                                                           MADS[joints])
     cells = np.empty((1, len(poses)), object)
     for k, pose in enumerate(poses): cells[0, k] = pose
     savemat(folder / f'{name}_GT.mat', dict(GTpose2=cells))
     for k, c in enumerate(r.cameras): write_bouguet(folder / f'Calib_Cam{k}.mat', turn_camera(c))
     for k, v in enumerate(r.videos or ()): write_frames(folder / f'{name}_C{k}.avi', v, r.fps)
 
+# %% ../../nbs/data/32_mads.ipynb #643f783d
 def write_mads(root, # folder to write to; `multi_view_data` is made in it
                recorded, # list of Recorded; subject one of ACTIONS, action like 'F2', three cameras
                joints=19): # 19, or 15 as in Kata
@@ -95,7 +103,8 @@ def mads_poses(path, # `<Action>_<Sequence>_GT.mat`
     cells = read_mat(path, 'GTpose2')[0].ravel()[:frames]
     shapes = {np.shape(c) for c in cells if np.size(c)}
     if shapes not in ({(19, 3)}, {(15, 3)}):
-        raise TakeError(f'{path}: the cells of GTpose2 should all be (19, 3) or all (15, 3); this is not a MADS ground truth')
+        raise TakeError(f'{path}: the cells of GTpose2 should all be (19, 3) or all (15, 3); '
+                        'this is not a MADS ground truth')
     shape = shapes.pop()
     try: return np.stack([np.asarray(c, float) if np.size(c) else np.full(shape, np.nan) for c in cells])
     except (ValueError, TypeError) as e: raise damaged(path, 'is no ground truth of MADS', e) from None
@@ -120,25 +129,29 @@ def _view(folder, name, k, frames):
 LICENCE = 'research use; no licence text is published, do not redistribute'
 
 def mads_take(path, # `<Action>_<Sequence>_GT.mat`
-              fps=None): # frames per second; None: what the videos say, 30 without; another rate gives up the videos
+              fps=None): # frames per second; None: what the videos say; another rate gives up the videos
     "The take around one ground truth file; TakeError with one line if it cannot be used."
     path = Path(path)
     name = path.stem.removesuffix('_GT')
     action, (total, joints) = name.split('_')[0], mads_poses(path).shape[:2]
     views, rates, lengths = zip(*(_view(path.parent, name, k, total) for k in range(3)))
     frames, header = min(total, *lengths), next((r for r in rates if r), 30.)
-    if all(v.camera is None for v in views): raise TakeError(f'{name}: no camera can be used: {views[0].problem}')
+    if all(v.camera is None for v in views):
+        raise TakeError(f'{name}: no camera can be used: {views[0].problem}')
     if fps and fps != header:
         for v in views: v.video = None # their clock is another
-    return Take('mads', action, action, name, MADS[joints], fps or header, frames, partial(mads_poses, path, frames=frames),
+    return Take('mads', action, action, name, MADS[joints], fps or header, frames,
+                partial(mads_poses, path, frames=frames),
                 'world', (0, 1, 0), views, licence=LICENCE, head='head')
 
 # %% ../../nbs/data/32_mads.ipynb #87f2f7ec
 def read_mads(root, # folder somewhere above `multi_view_data`, or an action folder
               fps=None): # frames per second, see `mads_take`
-    "All multi-view takes of MADS (Zhang et al. 2017, doi:10.1016/j.imavis.2017.02.002); what cannot be used is in `.skipped`."
+    "All multi-view takes of MADS (doi:10.1016/j.imavis.2017.02.002); what cannot be used is in `.skipped`."
     found = sorted(Path(root).rglob('*_GT.mat'))
-    if not found: raise TakeError(f'{root}: no file *_GT.mat below this folder; give the folder that holds multi_view_data')
+    if not found:
+        raise TakeError(f'{root}: no file *_GT.mat below this folder; '
+                        'give the folder that holds multi_view_data')
     takes, stereo = Takes(), [p for p in found if 'depth_data' in p.parts]
     for p in found:
         if p not in stereo: takes.attempt(p.stem.removesuffix('_GT'), partial(mads_take, p, fps))

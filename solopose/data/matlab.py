@@ -57,7 +57,8 @@ def _matrix(data, order):
     if kind == CELL: return _cells(data, at, shape, order)
     if kind not in NUMERIC: return None
     values, _ = _numbers(data, at, order)
-    if min(shape) < 0 or math.prod(shape) != len(values): raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
+    if min(shape) < 0 or math.prod(shape) != len(values):
+        raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
     return values.reshape(shape, order='F')
 
 # %% ../../nbs/data/31a_matlab.ipynb #60c6307a
@@ -81,10 +82,11 @@ def _variables(data, names):
 # %% ../../nbs/data/31a_matlab.ipynb #ffbb1f3a
 def read_mat(path, # MATLAB v5 file
              *names): # variables wanted
-    "The named variables of a MATLAB v5 file, numbers or cells of numbers, in that order; TakeError if it is damaged or lacks one."
+    "The named variables of a MATLAB v5 file, numbers or cells; TakeError if it is damaged or lacks one."
     if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the release')
     try: found = _variables(memoryview(Path(path).read_bytes()), names)
     except Exception as e: raise damaged(path, 'is no complete MATLAB v5 file', e) from None
     for n in names:
-        if found.get(n) is None: raise TakeError(f"{path} has no variable {n!r}; it is not a file of this data set")
+        if found.get(n) is None:
+            raise TakeError(f"{path} has no variable {n!r}; it is not a file of this data set")
     return [found[n] for n in names]

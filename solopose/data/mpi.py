@@ -29,9 +29,10 @@ SCALES = {'real': 'annot3', 'universal': 'univ_annot3'}
 # %% ../../nbs/data/34_mpi.ipynb #6599322b
 @lru_cache(2)
 def _cells(path, stamp, name):
-    "{camera: (N, J, D)} of one variable of annot.mat; `stamp` is the time of the file, so that a changed file is read again."
+    "{camera: (N, J, D)} of one variable of annot.mat; `stamp`, its time, has a changed file read again."
     numbers, cells = read_mat(path, 'cameras', name)
-    try: return {int(k): np.asarray(c, float).reshape(len(c), 28, -1) for k, c in zip(numbers.ravel(), cells.ravel())}
+    try: return {int(k): np.asarray(c, float).reshape(len(c), 28, -1) for k,
+                 c in zip(numbers.ravel(), cells.ravel())}
     except (ValueError, TypeError) as e: raise damaged(path, 'is no annotation of MPI-INF-3DHP', e) from None
 
 # %% ../../nbs/data/34_mpi.ipynb #7de386ab
@@ -75,7 +76,7 @@ def train_poses(folder, # S1/Seq1
                 frames, # rows that count, see `sequence_info`
                 cameras, # {number: Camera} of the calibration
                 scale='real'): # 'real' or 'universal'
-    "Native joints (frames, 28, 3) in the frame of one camera, mm; TakeError if they do not fit the calibration."
+    "Native joints (frames, 28, 3) in the frame of a camera, mm; TakeError if the calibration does not fit."
     path, camera = Path(folder) / 'annot.mat', int(view)
     p = read_annotations(path, SCALES[scale], camera)[:frames]
     if scale != 'real' or not len(p): return p
@@ -98,17 +99,20 @@ def _train_view(folder, k, camera, frames):
     if n < frames - 1: view.problem = f'the video ends after {n} of {frames} frames'
     return view
 
-# %% ../../nbs/data/34_mpi.ipynb #062b1c7c
+# %% ../../nbs/data/34_mpi.ipynb #969fe2ba
 def _train_length(folder):
     "Frames and frame rate of a training sequence; TakeError if its annotation is shorter."
-    info, path, where = folder.parents[1] / 'util/mpii_get_sequence_info.m', folder / 'annot.mat', (folder.parent.name, folder.name)
+    info, path = folder.parents[1] / 'util/mpii_get_sequence_info.m', folder / 'annot.mat'
+    where = folder.parent.name, folder.name
     table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
     if where not in table: raise TakeError(f'{info} does not say how many frames {"/".join(where)} has')
     frames, fps = table[where]
     rows = len(read_mat(path, 'frames')[0])
     if rows >= frames: return frames, fps
-    raise TakeError(f'{path} has {rows} rows, the table of the data set says {frames}; the file is truncated or belongs to another sequence')
+    raise TakeError(f'{path} has {rows} rows, the table of the data set says {frames}; '
+                    'the file is truncated or belongs to another sequence')
 
+# %% ../../nbs/data/34_mpi.ipynb #062b1c7c
 def train_take(folder, # S1/Seq1
                scale='real', # 'real' or 'universal'
                cameras=VNECT): # numbers of the cameras wanted
@@ -119,21 +123,24 @@ def train_take(folder, # S1/Seq1
     views = [_train_view(folder, k, known[k], frames) for k in cameras if k in known]
     if not views: raise TakeError(f"{folder / 'camera.calibration'} has none of the cameras {cameras}")
     read = partial(train_poses, folder, frames=frames, cameras=known, scale=scale)
-    return Take('mpi', subject, sequence, f'{subject}/{sequence}', MPI_28, float(fps), frames, read, 'camera', (0, 1, 0), views,
+    return Take('mpi', subject, sequence, f'{subject}/{sequence}', MPI_28, float(fps), frames, read, 'camera',
+                (0, 1, 0), views,
                 'train', LICENCE, 'head_top')
 
 # %% ../../nbs/data/34_mpi.ipynb #cd63890e
-ACTIVITIES = ('Standing/Walking', 'Exercising', 'Sitting', 'Reaching/Crouching', 'On the floor', 'Sports', 'Miscellaneous')
+ACTIVITIES = ('Standing/Walking', 'Exercising', 'Sitting', 'Reaching/Crouching', 'On the floor', 'Sports',
+              'Miscellaneous')
 
-# %% ../../nbs/data/34_mpi.ipynb #741e7b62
+# %% ../../nbs/data/34_mpi.ipynb #99394d02
 def _time_first(a):
     "MATLAB's arrays in the order (N, ...), a row of numbers as a column."
     a = a.T if a.shape[0] == 1 else a
     return a[:, 0] if a.ndim == 4 or a.shape[1:] == (1,) else a
 
+# %% ../../nbs/data/34_mpi.ipynb #741e7b62
 def read_annot_data(path, # TS1/annot_data.mat
                     *names): # variables wanted
-    "Variables of a test sequence, the first axis is time, (N, 17, D) or (N,); TakeError if it is damaged or lacks one."
+    "Variables of a test sequence, (N, 17, D) or (N,); TakeError if the file is damaged or lacks one."
     import h5py
     if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the test set')
     try:
@@ -167,20 +174,22 @@ def fit_lens(joints, # (T, J, 3), mm, camera frame
     (fx, cx), (fy, cy) = (np.polyfit(xy[:, i], uv[:, i], 1) for i in (0, 1))
     return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], size=size, name='fitted')
 
-# %% ../../nbs/data/34_mpi.ipynb #d7670254
+# %% ../../nbs/data/34_mpi.ipynb #a1154418
 def _some_valid(folder):
     "Joints and pixels of about fifty valid frames."
     p, uv, ok = read_annot_data(folder / 'annot_data.mat', 'annot3', 'annot2', 'valid_frame')
     if not (ok > 0).any(): raise TakeError(f'{folder}: not one frame is valid')
     return [a[ok > 0][::max(1, int((ok > 0).sum()) // 50)] for a in (p, uv)]
 
+# %% ../../nbs/data/34_mpi.ipynb #d7670254
 def ts_camera(folder, # TS1
                 size, # (width, height), px
                 studio=None): # camera 8 of the training set, if known
     "The camera of a test sequence; TakeError if no calibration fits its annotation."
     folder = Path(folder)
     indoors, (p, uv) = folder.name < 'TS5', _some_valid(folder)
-    file = folder.parent / 'test_util/camera_calibration' / ('ts1-4cameras.calib' if indoors else 'ts5-6cameras.calib')
+    file = folder.parent / 'test_util/camera_calibration' / ('ts1-4cameras.calib' if indoors
+                                                             else 'ts5-6cameras.calib')
     found = [read_captury(file, size)] if file.exists() else []
     if studio is not None and indoors: found.append(studio)
     def error(c): return round(_median(np.linalg.norm(project(p, c) - uv, axis=-1)))
@@ -188,13 +197,14 @@ def ts_camera(folder, # TS1
     check_projection(p, uv, best)
     return best
 
-# %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
+# %% ../../nbs/data/34_mpi.ipynb #eab9ff57
 def _ts_size(folder, pictures):
     "(width, height) of a test sequence, px."
     from PIL import Image
     if not pictures: return (2048, 2048) if folder.name < 'TS5' else (1920, 1080)
     with Image.open(pictures[0]) as first: return first.size
 
+# %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
 def ts_take(folder, # TS1
               scale='real', # 'real' or 'universal'
               invalid=False, # keep frames that the test set declares invalid
@@ -207,30 +217,35 @@ def ts_take(folder, # TS1
     rows, want = len(read()), len(pictures) or TEST[folder.name]
     if rows != want:
         which = 'pictures' if pictures else 'in the table of the data set'
-        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; one of them is incomplete")
+        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
+                        "one of them is incomplete")
     view = View('0', ts_camera(folder, size, studio), folder / 'imageSequence' if pictures else None)
     up = None if view.camera.name == 'fitted' else (0, 1, 0)
-    return Take('mpi', folder.name, 'test', folder.name, MPI_17, fps, rows, read, 'camera', up, (view,), 'test', LICENCE, 'head_top')
+    return Take('mpi', folder.name, 'test', folder.name, MPI_17, fps, rows, read, 'camera', up, (view,),
+                'test', LICENCE, 'head_top')
 
 # %% ../../nbs/data/34_mpi.ipynb #8445eb5c
 def _below(root, pattern):
     "Folders that match, up to three levels down."
     return sorted({p for up in ('', '*/', '*/*/') for p in Path(root).glob(up + pattern) if p.is_dir()})
 
-# %% ../../nbs/data/34_mpi.ipynb #3aa1572b
+# %% ../../nbs/data/34_mpi.ipynb #7b5004f1
 def _studio_camera(train, takes):
     "Camera 8 of the first training sequence that could be used."
     good = {t.name for t in takes}
-    return next((read_skeletool(p / 'camera.calibration').get(8) for p in train if f'{p.parent.name}/{p.name}' in good), None)
+    return next((read_skeletool(p / 'camera.calibration').get(8) for p in train
+                 if f'{p.parent.name}/{p.name}' in good), None)
 
+# %% ../../nbs/data/34_mpi.ipynb #3aa1572b
 def read_mpi(root, # folder that holds S1 ... S8, mpi_inf_3dhp_test_set, or both
              scale='real', # 'real' (annot3) or 'universal' (univ_annot3)
              cameras=VNECT, # numbers of the training cameras wanted, or range(14)
              invalid=False): # keep frames that the test set declares invalid
-    "All takes of MPI-INF-3DHP (Mehta et al. 2017, doi:10.1109/3DV.2017.00064); what cannot be used is in `.skipped`."
+    "All takes of MPI-INF-3DHP (doi:10.1109/3DV.2017.00064); what cannot be used is in `.skipped`."
     if scale not in SCALES: raise TakeError(f"scale {scale!r} is not one of {', '.join(SCALES)}")
     train, test, takes = _below(root, 'S[1-8]/Seq[12]'), _below(root, 'TS[1-6]'), Takes()
-    if not train and not test: raise TakeError(f'{root}: no folder S1/Seq1 and no TS1 below; give the folder that holds them')
+    if not train and not test:
+        raise TakeError(f'{root}: no folder S1/Seq1 and no TS1 below; give the folder that holds them')
     for p in train: takes.attempt(f'{p.parent.name}/{p.name}', partial(train_take, p, scale, cameras))
     studio = _studio_camera(train, takes)
     for p in test: takes.attempt(p.name, partial(ts_take, p, scale, invalid, studio=studio))

@@ -33,35 +33,43 @@ def sequence_info(text): # of util/mpii_get_sequence_info.m
     return {(f'S{s}', f'Seq{q}'): (n, rate(s, q)) for (s, q), n in frames.items()}
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #1cd69107
-_LENGTHS = ((6416, 12430), (6502, 6081), (12488, 12283), (6171, 6675), (12820, 12312), (6188, 6145), (6239, 6320), (6468, 6054))
-TABLE = {(f'S{s}', f'Seq{q}'): (n, 50 if n > 12000 else 25) for s, pair in enumerate(_LENGTHS, 1) for q, n in enumerate(pair, 1)}
+_LENGTHS = ((6416, 12430), (6502, 6081), (12488, 12283), (6171, 6675), (12820, 12312), (6188, 6145),
+            (6239, 6320), (6468, 6054))
+TABLE = {(f'S{s}', f'Seq{q}'): (n, 50 if n > 12000 else 25) for s, pair in enumerate(_LENGTHS, 1) for q,
+         n in enumerate(pair, 1)}
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #48a5ac10
 def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
     "The MATLAB text that says it."
-    out = ['function [fps, num_frames] = mpii_get_sequence_info(subject_id, sequence)', 'fps = 25;', 'switch subject_id']
+    out = ['function [fps, num_frames] = mpii_get_sequence_info(subject_id, sequence)', 'fps = 25;',
+           'switch subject_id']
     for s in sorted({s for s, _ in table}):
         out += [f'    case {s[1:]}', '        switch sequence']
         for q in sorted(q for t, q in table if t == s):
             frames, fps = table[s, q]
-            out += [f'            case {q[3:]}', f'                num_frames = {frames};', f'                fps = {fps};']
+            out += [f'            case {q[3:]}', f'                num_frames = {frames};',
+                    f'                fps = {fps};']
         out += ['        end']
     return '\n'.join(out + ['end', 'end', ''])
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
+# %% ../../nbs/data/33a_mpi_files.ipynb #b14e1791
 def _skeletool_camera(block):
     "The camera of one block of keywords."
     K, E = (np.array(block[w], float).reshape(4, 4) for w in ('intrinsic', 'extrinsic'))
     name, size = block['name'][0], tuple(int(float(v)) for v in block['size'])
-    if np.any(np.array(block.get('radial', [0]), float)): raise ValueError('it has a radial distortion, whose formula is not documented')
+    if np.any(np.array(block.get('radial', [0]), float)):
+        raise ValueError('it has a radial distortion, whose formula is not documented')
     return int(name), Camera(K[:3, :3], E[:3, :3], E[:3, 3], size, name=name)
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
 def read_skeletool(path): # `camera.calibration`
     "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
-    if not Path(path).exists(): raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
+    if not Path(path).exists():
+        raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
     lines = [line.split() for line in Path(path).read_text(errors='replace').splitlines() if line.strip()]
     if not lines or lines[0][:1] != ['Skeletool']:
-        raise TakeError(f'{path} does not begin with "Skeletool Camera Calibration File"; it is no calibration of MPI-INF-3DHP')
+        raise TakeError(f'{path} does not begin with "Skeletool Camera Calibration File"; '
+                        'it is no calibration of MPI-INF-3DHP')
     blocks = []
     for word, *values in filter(None, lines[1:]):
         if word == 'name': blocks.append({})
@@ -70,7 +78,8 @@ def read_skeletool(path): # `camera.calibration`
     for b in blocks:
         try: out.append(_skeletool_camera(b))
         except (LookupError, ValueError, OverflowError) as e:
-            raise damaged(path, f"is damaged: camera {' '.join(b.get('name', ['?']))} is incomplete", e) from None
+            raise damaged(path, f"is damaged: camera {' '.join(b.get('name', ['?']))} is incomplete",
+                          e) from None
     return dict(out)
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #ecf3e57f
@@ -84,11 +93,12 @@ def write_skeletool(path, # `camera.calibration`
             raise TakeError(f'camera {k}: Skeletool files of MPI-INF-3DHP hold lenses without distortion')
         K, E = np.eye(4), np.eye(4)
         K[:3, :3], E[:3, :3], E[:3, 3] = c.K, c.R, c.t
-        out += [f'name          {k}', '  sensor      10 10', f'  size        {c.size[0]} {c.size[1]}', '  animated    0',
+        out += [f'name          {k}', '  sensor      10 10', f'  size        {c.size[0]} {c.size[1]}',
+                '  animated    0',
                 f'  intrinsic   {row(K)} ', f'  extrinsic   {row(E)} ', '  radial      0']
     Path(path).write_text('\n'.join(out) + '\n')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
+# %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
 def _captury_camera(said, size, name):
     "The camera that the keywords of a Captury file describe."
     def number(key, default=None): return np.array(said.get(key, default) if default else said[key], float)
@@ -99,17 +109,20 @@ def _captury_camera(said, size, name):
     K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
     return Camera(K, R, -R @ number('origin'), size, number('distortion', [0] * 5), name)
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
 def read_captury(path, # ts1-4cameras.calib
                  size): # (width, height), px
     "The first camera of a Captury calibration file, mm; TakeError if it is damaged."
     lines = [line.split('#')[0].split() for line in Path(path).read_text(errors='replace').splitlines()]
     if not lines or lines[0][:3] != ['tc', 'camera', 'calibration']:
-        raise TakeError(f'{path} does not begin with "tc camera calibration"; it is no calibration of the test set')
+        raise TakeError(f'{path} does not begin with "tc camera calibration"; '
+                        'it is no calibration of the test set')
     said = {}
     for w in lines[1:]:
         if len(w) > 1: said.setdefault(w[0], w[1:])
     try: return _captury_camera(said, size, Path(path).stem)
-    except (LookupError, ValueError) as e: raise damaged(path, 'is damaged: the camera is incomplete', e) from None
+    except (LookupError, ValueError) as e:
+        raise damaged(path, 'is damaged: the camera is incomplete', e) from None
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #87adae84
 def write_captury(path, # ts1-4cameras.calib
@@ -117,12 +130,15 @@ def write_captury(path, # ts1-4cameras.calib
     "Write one camera as a Captury calibration file."
     (fx, fy), (width, height) = np.diag(camera.K)[:2], camera.size
     if not np.isclose(fx, fy):
-        raise TakeError(f'camera {camera.name!r}: Captury files have one focal length, not {fx:.1f} and {fy:.1f} px')
+        raise TakeError(f'camera {camera.name!r}: Captury files have one focal length, '
+                        f'not {fx:.1f} and {fy:.1f} px')
     sensor, s = np.array([10., 10 * height / width]), width / 10
     said = dict(sensorSize=sensor, focalLength=fx / s, centerOffset=camera.K[:2, 2] / s - sensor / 2,
-                distortion=camera.distortion or np.zeros(5), origin=camera.centre, up=-camera.R[1], right=camera.R[0])
+                distortion=camera.distortion or np.zeros(5), origin=camera.centre, up=-camera.R[1],
+                right=camera.R[0])
     rows = [f'\t\t{k}\t' + ' '.join(f'{x:.17g}' for x in np.ravel(v)) for k, v in said.items()]
-    Path(path).write_text('\n'.join(['tc camera calibration v0.3', 'camera\t0\tcam_0', '\tframe\t0', *rows, '']))
+    Path(path).write_text('\n'.join(['tc camera calibration v0.3', 'camera\t0\tcam_0', '\tframe\t0', *rows,
+                                     '']))
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #aee6cd12
 UNIVERSAL = 1.1
@@ -160,7 +176,8 @@ def _write_train(root, r):
     "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
     from scipy.io import savemat
     if r.action not in ('Seq1', 'Seq2') or r.fps not in (25, 50):
-        raise TakeError(f"a sequence of MPI-INF-3DHP is 'Seq1' or 'Seq2' at 25 or 50 frames per second, not {r.action!r} at {r.fps:g}")
+        raise TakeError("a sequence of MPI-INF-3DHP is 'Seq1' or 'Seq2' at 25 or 50 frames per second, "
+                        f"not {r.action!r} at {r.fps:g}")
     if len(r.cameras) > 14: raise TakeError(f'MPI-INF-3DHP has 14 cameras, not {len(r.cameras)}')
     folder = Path(root) / r.subject / r.action
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,14 +200,16 @@ def _write_annot_data(path, p, camera):
         f['valid_frame'] = ok[:, None].astype(float)
         f['activity_annotation'] = np.full((len(p), 1), 7.)
         f['bb_crop'] = np.zeros((len(p), 34))
-    with open(path, 'r+b') as f: f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
+    with open(path, 'r+b') as f:
+        f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
 
 def _write_test(root, r):
     "One test sequence: annot_data.mat, pictures and the calibration."
     from PIL import Image
     from solopose.video.frames import read_video
     if len(r.cameras) != 1 or not r.videos:
-        raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; give one of each')
+        raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; '
+                        'give one of each')
     home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
     folder, calibration = home / r.subject, home / 'test_util/camera_calibration'
     for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)

@@ -15,18 +15,21 @@ from ..skeleton import SKELETON
 # %% ../../nbs/data/30a_plausible.ipynb #70502362
 def body_size(points): # fifteen keypoints (..., 15, 3)
     "Length of the legs plus pelvis to neck, the median over all poses, in the unit of the points."
-    def part(a, b): return np.linalg.norm(points[..., SKELETON.index(a), :] - points[..., SKELETON.index(b), :], axis=-1)
+    def part(a, b): return np.linalg.norm(points[..., SKELETON.index(a), :] - points[..., SKELETON.index(b),
+                                                                                     :], axis=-1)
     legs = sum(part(f'{s}_hip', f'{s}_knee') + part(f'{s}_knee', f'{s}_ankle') for s in 'lr') / 2
     size = (legs + part('pelvis', 'neck')).ravel()
     return float(np.median(size[np.isfinite(size)])) if np.isfinite(size).any() else float('nan')
 
 # %% ../../nbs/data/30a_plausible.ipynb #bd5c2178
-FACTORS = {10: '; they look like centimetres', 1000: '; they look like metres', **dict.fromkeys((100, .1, .01, .001), '; a unit was converted twice, or not at all')}
+FACTORS = {10: '; they look like centimetres', 1000: '; they look like metres',
+           **dict.fromkeys((100, .1, .01, .001), '; a unit was converted twice, or not at all')}
 
 def size_problem(points): # fifteen keypoints (..., 15, 3), said to be mm
     "What is wrong with the unit of the poses, in words; '' if nothing."
     size = body_size(points)
-    if np.isnan(size): return 'no pose has pelvis, neck, hips, knees and ankles; nothing can be checked or used'
+    if np.isnan(size):
+        return 'no pose has pelvis, neck, hips, knees and ankles; nothing can be checked or used'
     if 700 < size < 2000: return ''
     k = next((k for k in FACTORS if 700 < size * k < 2000), None)
     unit = '; no unit explains that' if k is None else f'{FACTORS[k]}: multiply the poses by {k:g}'
@@ -34,7 +37,7 @@ def size_problem(points): # fifteen keypoints (..., 15, 3), said to be mm
 
 # %% ../../nbs/data/30a_plausible.ipynb #4460510e
 def knee_bend(points): # fifteen keypoints (..., 15, 3), any unit, right-handed axes
-    "How far the knees bend about the line of the hips, a sine, mean of both (...); negative where the sides are exchanged."
+    "Sine of the bend of the knees about the line of the hips (...); negative where the sides are exchanged."
     def direction(a, b):
         v = points[..., SKELETON.index(b), :] - points[..., SKELETON.index(a), :]
         return v / np.linalg.norm(v, axis=-1, keepdims=True)
@@ -48,7 +51,9 @@ def side_problem(points): # fifteen keypoints (T, 15, 3), mm
     backwards, torn = np.nansum(knee_bend(points)) < 0, np.nanmedian(twist(points)) < 0
     if not backwards and not torn: return ''
     what = 'the knees bend forwards: left and right are exchanged'
-    if torn: what = f'hips and shoulders disagree about left and right: the {"legs" if backwards else "arms"} have changed sides'
+    if torn:
+        what = ('hips and shoulders disagree about left and right: '
+                f'the {"legs" if backwards else "arms"} have changed sides')
     return f'{what}; the joints of the file are in another order than its format says'
 
 # %% ../../nbs/data/30a_plausible.ipynb #5281f134
@@ -56,7 +61,8 @@ MISTAKES = { # what is wrong -> the camera without the mistake
     'its R and t lead from camera to world': lambda c: replace(c, R=c.R.T, t=-c.R.T @ c.t),
     'its t is where the camera stands': lambda c: replace(c, t=-c.R @ c.t),
     'its R leads from camera to world': lambda c: replace(c, R=c.R.T),
-    'its R leads from camera to world (its centre is right)': lambda c: replace(c, R=c.R.T, t=-c.R.T @ c.centre),
+    'its R leads from camera to world (its centre is right)': lambda c: replace(c, R=c.R.T,
+                                                                                t=-c.R.T @ c.centre),
     'its t is in centimetres': lambda c: replace(c, t=c.t * 10),
     'its t is in metres': lambda c: replace(c, t=c.t * 1000),
     'the poses are in the frame of the camera already': lambda c: replace(c, R=np.eye(3), t=np.zeros(3))}
@@ -83,11 +89,12 @@ def _lens_problem(camera):
     "What is wrong with the middle of the picture; '' if nothing."
     middle, size = camera.K[:2, 2], camera.size or 2 * camera.K[:2, 2]
     if abs(middle / size - .5).max() <= .2: return ''
-    return (f'camera {camera.name!r}: the axis of the lens is at {middle[0]:.0f}, {middle[1]:.0f} px of a picture of '
+    return (f'camera {camera.name!r}: the axis of the lens is at {middle[0]:.0f}, '
+            f'{middle[1]:.0f} px of a picture of '
             f'{size[0]} x {size[1]}; K belongs to pictures of another size')
 
 def _likely_cause(points, own, mistakes, up):
-    "The mistake that explains why a camera does not see the person, and what it sees without; '' if none does."
+    "The mistake that explains why a camera does not see the person; '' if none does."
     for what, mend in mistakes.items():
         mended = mend(own)
         seen, upright = _look(points, mended, up)
@@ -107,6 +114,7 @@ def camera_problem(points, # fifteen keypoints (T, 15, 3), mm, in `frame`
         mistakes = {'the poses are in world coordinates': lambda c: camera}
     seen, upright = _look(points, own, up)
     if seen >= .5 and upright > .2: return ''
-    cause, sees = _likely_cause(points, own, mistakes, up), f'camera {camera.name!r} sees {seen:.0%} of the joints'
+    cause, sees = _likely_cause(points, own, mistakes,
+                                up), f'camera {camera.name!r} sees {seen:.0%} of the joints'
     if cause: return f'{sees}; the likely cause: {cause}'
     return f'{sees}; it belongs to another room, or to other poses' if seen < .5 else ''

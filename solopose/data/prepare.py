@@ -15,7 +15,8 @@ from ..cameras import world_to_camera
 from .takes import Take, TakeError, View
 from ..files import write_npz
 from ..skeleton import SKELETON
-from ..universal import FRAMES, TorsoSize, fit_views, key_frame, multiview_error, reference_points, to_universal
+from ..universal import FRAMES, TorsoSize, fit_views, key_frame
+from ..universal import multiview_error, reference_points, to_universal
 
 # %% ../../nbs/data/35b_prepare.ipynb #11b5275e
 CHOICES = dict(interpolation=('nearest', 'linear'), frame=tuple(FRAMES), scope=('video', 'clip'),
@@ -75,15 +76,16 @@ def usable_views(take): # Take
     if good: return good
     raise TakeError(f"{take}: no view can be used: {'; '.join(f'{v.name}: {v.problem}' for v in take.views)}")
 
-# %% ../../nbs/data/35b_prepare.ipynb #efcf749c
+# %% ../../nbs/data/35b_prepare.ipynb #c976048c
 MAX_GAP = 10. # mm between two views of a take after projection
 
 def _own_frames(take, views, collection):
-    "Poses of each view (camera takes) or of the world (key None), at the collection's rate; nearest native frames."
+    "Poses of each view, or of the world (key None), at the collection's rate; nearest native frames."
     names = [v.name for v in views] if take.frame == 'camera' else [None]
     both = {n: at_rate(take.unified(n), take.fps, collection.fps, collection.interpolation) for n in names}
     return {n: p for n, (p, _) in both.items()}, both[names[0]][1]
 
+# %% ../../nbs/data/35b_prepare.ipynb #efcf749c
 def _gaps(poses, views, key, collection):
     "Largest distance from the first view after projection, mm, for each view."
     if None in poses: return {v.name: 0. for v in views}
@@ -99,26 +101,29 @@ def _agreeing(take, views, gaps):
     far = [(v.name, f'{gaps[v.name]:.0f} mm away from view {views[0].name}') for v in views if v not in good]
     return good, broken + far
 
-# %% ../../nbs/data/35b_prepare.ipynb #85390cd5
+# %% ../../nbs/data/35b_prepare.ipynb #a6190672
 def _in_view(v, points, poses, key):
     "The key frame's triangle (3, 3) in the frame of a view, NaN where its place is unknown."
     if v.name in poses: return reference_points(poses[v.name][key])
-    return np.full((3, 3), np.nan) if v.camera is None else world_to_camera(reference_points(points[key]), v.camera)
+    return np.full((3, 3), np.nan) if v.camera is None else world_to_camera(reference_points(points[key]),
+                                                                            v.camera)
 
+# %% ../../nbs/data/35b_prepare.ipynb #85390cd5
 def _up_in(take, view):
     "Direction up in the frame of the stored poses: of the world, or of the first view; None where unknown."
     if take.up is None or take.frame == 'world': return take.up
     return None if view.camera is None else view.camera.R @ np.asarray(take.up, float)
 
-# %% ../../nbs/data/35b_prepare.ipynb #a4a481b1
+# %% ../../nbs/data/35b_prepare.ipynb #a81ec7fd
 def _clip_keys(points, starts, up, collection):
-    "Starts of the clips that have an upright frame, and their key frames, counted from the beginning of the take."
+    "Starts of the clips that have an upright frame, and their key frames, counted from the take's beginning."
     found = []
     for s in starts:
         try: found.append((s, s + key_frame(points[s:s + collection.window], up, collection.max_tilt)))
         except ValueError: pass # nobody is upright in this clip
     return np.array(found, int).reshape(-1, 2).T
 
+# %% ../../nbs/data/35b_prepare.ipynb #a4a481b1
 def _clips(points, up, collection):
     "Starts of the clips, key frames of those with a frame of their own, and how many windows are left out."
     ok = np.isfinite(points[:, SKELETON.index('pelvis')]).all(-1)
@@ -128,7 +133,7 @@ def _clips(points, up, collection):
     possible = max(0, (len(points) - collection.window) // collection.step + 1)
     return starts, keys, possible - len(starts)
 
-# %% ../../nbs/data/35b_prepare.ipynb #9a4ad072
+# %% ../../nbs/data/35b_prepare.ipynb #d196c566
 def _view_facts(v, gap):
     "A view as plain numbers."
     c = v.camera
@@ -137,15 +142,17 @@ def _view_facts(v, gap):
     video = '' if v.video is None else str(v.video)
     return dict(name=v.name, video=video, start=float(v.start), lens=lens, gap=gap)
 
+# %% ../../nbs/data/35b_prepare.ipynb #9a4ad072
 def _take_facts(take):
     "Who, what and from where."
-    return dict(dataset=take.dataset, subject=take.subject, action=take.action, name=take.name, fps=float(take.fps),
+    return dict(dataset=take.dataset, subject=take.subject, action=take.action, name=take.name,
+                fps=float(take.fps),
                 base=take.frame, head=take.head, licence=take.licence, own_split=take.split)
 
 # %% ../../nbs/data/35b_prepare.ipynb #fee72a93
 def prepare(take, # Take
             collection=Collection()): # what is wanted
-    "One take read, checked and resampled: points (n, 15, 3) float32 about `origin`, mm, and all that the tables need; ValueError if it must not be used."
+    "Points (n, 15, 3) float32 about `origin`, mm, and all that the tables need; ValueError for a bad take."
     take = replace(take, read=lru_cache(None)(take.read))
     views = usable_views(take)
     take.check()

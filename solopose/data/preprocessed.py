@@ -46,21 +46,26 @@ def _arrays(path, *names):
 def _videopose3d_poses(path, view, subject, action):
     return np.asarray(_arrays(path, 'positions_3d')[0][subject][action], float) * 1000
 
-# %% ../../nbs/data/35_preprocessed.ipynb #84d3cea0
+# %% ../../nbs/data/35_preprocessed.ipynb #afd675f8
 def _videopose3d_take(path, where, s, a, p):
     "One take of VideoPose3D's file."
-    if np.ndim(p) != 3 or p.shape[1:] not in ((32, 3), (17, 3)): raise TakeError(f'{s} {a}: {np.shape(p)} is not (T, 32, 3)')
+    if np.ndim(p) != 3 or p.shape[1:] not in ((32, 3), (17, 3)):
+        raise TakeError(f'{s} {a}: {np.shape(p)} is not (T, 32, 3)')
     views = [View(v, c) for v in CAMERAS if (c := where(s, a, v)) is not None]
-    skeleton, read = H36M_32 if p.shape[1] == 32 else H36M_17, partial(_videopose3d_poses, path, subject=s, action=a)
-    return Take('h36m', s, a.split()[0], f'{s}/{a}', skeleton, 50., len(p), read, 'world', (0, 0, 1), views, SPLIT.get(s, ''),
+    skeleton, read = H36M_32 if p.shape[1] == 32 else H36M_17, partial(_videopose3d_poses, path, subject=s,
+                                                                       action=a)
+    return Take('h36m', s, a.split()[0], f'{s}/{a}', skeleton, 50., len(p), read, 'world', (0, 0, 1), views,
+                SPLIT.get(s, ''),
                 LICENCES['h36m'], 'head_top')
 
+# %% ../../nbs/data/35_preprocessed.ipynb #84d3cea0
 def read_videopose3d(path, # data_3d_h36m.npz
                      cameras=None): # metadata.xml or cameras.pkl; None: look beside it
     "VideoPose3D's Human3.6M (doi:10.1109/CVPR.2019.00794): world, mm."
     takes, where = Takes(), find_cameras(path, cameras)
     for s, actions in _arrays(path, 'positions_3d')[0].items():
-        for a, p in actions.items(): takes.attempt(f'{s}/{a}', partial(_videopose3d_take, path, where, s, a, p))
+        for a, p in actions.items():
+            takes.attempt(f'{s}/{a}', partial(_videopose3d_take, path, where, s, a, p))
     return takes
 
 # %% ../../nbs/data/35_preprocessed.ipynb #0f8e72b7
@@ -79,7 +84,8 @@ def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
         raise TakeError(f'nobody knows which take the picture {name!r} belongs to; '
                         f'expected for instance S1_Directions_1.54138969_000001.jpg')
     data, g = found
-    if data != 'toolbox': return data, g['s'], g.get('a', 'test').replace('_', ' '), g.get('v', '0'), int(g['f'])
+    if data != 'toolbox':
+        return data, g['s'], g.get('a', 'test').replace('_', ' '), g.get('v', '0'), int(g['f'])
     s, a, b, v, f = (int(g[k]) for k in 'sabvf')
     return 'h36m', f'S{s}', f'{ACTIONS[a - 1]} {b}', CAMERAS[v - 1], f
 
@@ -98,7 +104,8 @@ def _index(path, stamp):
         rows, frames = out.setdefault((data, s, a), {}).setdefault(v, ([], []))
         rows.append(row)
         frames.append(f)
-    return {k: {v: (np.array(r), np.array(f)) for v, (r, f) in sorted(views.items())} for k, views in out.items()}
+    return {k: {v: (np.array(r), np.array(f)) for v, (r, f) in sorted(views.items())} for k,
+            views in out.items()}
 
 def _keys(path): return _index(str(path), _stamp(path))
 
@@ -116,7 +123,8 @@ def _rows_of(path, rows, scale):
         dicts, key = [_arrays(path)[r] for r in rows], 'joints_3d_camera' if scale == 'real' else 'joints_3d'
         return np.array([d[key] for d in dicts], float), np.array([d['joints_2d'] for d in dicts], float)
     (S,), (part,) = _arrays(path, 'S'), _arrays(path, 'part')
-    return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2], float)
+    return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2],
+                                                                                        float)
 
 # %% ../../nbs/data/35_preprocessed.ipynb #45976175
 def _place(at, values, n):
@@ -155,8 +163,10 @@ def _flat_take(path, where, key, skeleton, scale='real', centred=False, head='he
     known = any(c is not None and c.t.any() for c in cameras.values())
     up = ((0, 0, 1) if data == 'h36m' else (0, 1, 0)) if known else None
     read = partial(_flat_poses, path, views=views, cameras=cameras, scale=scale)
-    return Take(data, s, a.split()[0], f'{s}/{a}' if s[:2] != 'TS' else s, skeleton, native / step, n, read, 'camera', up,
-                [View(v, cameras[v], None, (first - 1) / native) for v in views], _split_of(data, s), LICENCES[data], head)
+    return Take(data, s, a.split()[0], f'{s}/{a}' if s[:2] != 'TS' else s, skeleton, native / step, n, read,
+                'camera', up,
+                [View(v, cameras[v], None, (first - 1) / native) for v in views], _split_of(data, s),
+                LICENCES[data], head)
 
 # %% ../../nbs/data/35_preprocessed.ipynb #223048c3
 def read_mmpose(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ...
@@ -164,14 +174,18 @@ def read_mmpose(path, # h36m_train.npz, mpi_inf_3dhp_train.npz, ...
     "mmpose's files of Human3.6M and MPI-INF-3DHP: camera frame, mm."
     takes, where = Takes(), find_cameras(path, cameras)
     for key in _keys(path):
-        takes.attempt('/'.join(key[1:]), partial(_flat_take, path, where, key, H36M_17 if key[0] == 'h36m' else MPI_17))
+        takes.attempt('/'.join(key[1:]),
+                      partial(_flat_take, path, where, key, H36M_17 if key[0] == 'h36m' else MPI_17))
     return takes
 
 # %% ../../nbs/data/35_preprocessed.ipynb #2e9bbab8
-_spin = ('r_ankle r_knee r_hip l_hip l_knee l_ankle r_wrist r_elbow r_shoulder l_shoulder l_elbow l_wrist neck {} '
+_spin = ('r_ankle r_knee r_hip l_hip l_knee l_ankle r_wrist r_elbow r_shoulder l_shoulder l_elbow l_wrist '
+         'neck {} '
          'pelvis thorax spine jaw {} nose l_eye r_eye l_ear r_ear').format
-_parents = dict(r_ankle='r_knee', r_knee='r_hip', r_hip='pelvis', l_hip='pelvis', l_knee='l_hip', l_ankle='l_knee',
-                r_wrist='r_elbow', r_elbow='r_shoulder', r_shoulder='neck', l_shoulder='neck', l_elbow='l_shoulder',
+_parents = dict(r_ankle='r_knee', r_knee='r_hip', r_hip='pelvis', l_hip='pelvis', l_knee='l_hip',
+                l_ankle='l_knee',
+                r_wrist='r_elbow', r_elbow='r_shoulder', r_shoulder='neck', l_shoulder='neck',
+                l_elbow='l_shoulder',
                 l_wrist='l_elbow', neck='spine', head='neck', spine='pelvis')
 SPIN_H36M = Skeleton('spin_h36m', tuple(_spin('lsp_head', 'head').split()), _parents)
 SPIN_MPI = Skeleton('spin_mpi', tuple(_spin('head', 'skull').split()), _parents)
@@ -194,50 +208,60 @@ def _pstmo_poses(path, view, key):
     ok = np.ravel(found['valid']) > 0
     return np.where(ok[:, None, None], np.asarray(found['data_3d'], float).reshape(len(ok), -1, 3), np.nan)
 
-# %% ../../nbs/data/35_preprocessed.ipynb #3b84c818
+# %% ../../nbs/data/35_preprocessed.ipynb #628275c7
 def _pstmo_views(key, found):
     "Views and frame rate of an entry, a test sequence or a training sequence."
     try:
         views, fps = ({'0': found}, 25.) if isinstance(found, dict) else (found[0], float(found[1]))
         sizes = {len(v['data_3d']) for v in views.values()}
     except (TypeError, LookupError, ValueError, AttributeError):
-        raise TakeError(f'{key} does not hold poses as {{camera: {{data_2d, data_3d}}}} and a frame rate') from None
+        raise TakeError(f'{key} does not hold poses as {{camera: {{data_2d, data_3d}}}} and a frame '
+                        'rate') from None
     if len(sizes) == 1: return views, fps, sizes.pop()
     raise TakeError(f'its views have {", ".join(map(str, sorted(sizes)))} frames; the file is damaged')
 
+# %% ../../nbs/data/35_preprocessed.ipynb #e6a87d16
 def _pstmo_take(path, where, key, found):
     "One take of P-STMO's file."
     test = isinstance(found, dict)
     (s, a), (views, fps, frames) = (key, 'test') if test else key.split(' '), _pstmo_views(key, found)
     cams = [View(v, where(s, a, v)) for v in sorted(views, key=int)]
     up = None if cams[0].camera is None else (0, 1, 0)
-    return Take('mpi', s, a, key.replace(' ', '/'), MPI_17, fps, frames, partial(_pstmo_poses, path, key=key), 'camera', up, cams,
+    return Take('mpi', s, a, key.replace(' ', '/'), MPI_17, fps, frames, partial(_pstmo_poses, path, key=key),
+                'camera', up, cams,
                 'test' if test else 'train', LICENCES['mpi'], 'head_top')
 
+# %% ../../nbs/data/35_preprocessed.ipynb #3b84c818
 def read_pstmo(path, # data_train_3dhp.npz or data_test_3dhp.npz
                cameras=None): # camera.calibration of any training sequence; None: look beside it
     "P-STMO's MPI-INF-3DHP: universal skeleton, camera frame, mm."
     takes, where = Takes(), find_cameras(path, cameras)
-    for key, found in _arrays(path, 'data')[0].items(): takes.attempt(key, partial(_pstmo_take, path, where, key, found))
+    for key, found in _arrays(path, 'data')[0].items():
+        takes.attempt(key, partial(_pstmo_take, path, where, key, found))
     return takes
 
 # %% ../../nbs/data/35_preprocessed.ipynb #e3b4a581
-CONVENTIONS = {'R to camera, T the centre': lambda R, T: (R, -R @ T), 'R and T to camera': lambda R, T: (R, T),
-               'R to world, T the centre': lambda R, T: (R.T, -R.T @ T), 'R to world, T to camera': lambda R, T: (R.T, T)}
+CONVENTIONS = {'R to camera, T the centre': lambda R, T: (R, -R @ T), 'R and T to camera': lambda R,
+               T: (R, T),
+               'R to world, T the centre': lambda R, T: (R.T, -R.T @ T), 'R to world, T to camera': lambda R,
+               T: (R.T, T)}
 
 # %% ../../nbs/data/35_preprocessed.ipynb #c62455a1
 def _toolbox_camera(c, convention, name=''):
     "The camera of a row, its R and T read by one convention."
     lost = [n for n in ('R', 'T', 'fx', 'fy', 'cx', 'cy', 'k', 'p') if n not in c]
-    if lost: raise TakeError(f"the camera of a row has no {', '.join(lost)}; this is not the pickle of the Human3.6M toolbox")
+    if lost:
+        raise TakeError(f"the camera of a row has no {', '.join(lost)}; "
+                        "this is not the pickle of the Human3.6M toolbox")
     fx, fy, cx, cy = (float(np.ravel(c[n])[0]) for n in ('fx', 'fy', 'cx', 'cy'))
     (k1, k2, k3), (p1, p2) = np.ravel(c['k'])[:3], np.ravel(c['p'])[:2]
     R, t = CONVENTIONS[convention](np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)))
-    return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, (1000, 1000), (k1, k2, p1, p2, k3), name, 'h36m')
+    return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, (1000, 1000), (k1, k2, p1, p2, k3), name,
+                  'h36m')
 
 # %% ../../nbs/data/35_preprocessed.ipynb #9b5bcbe6
 def toolbox_convention(rows): # dictionaries of the same frame, one for each view
-    "The reading of R and T under which the views agree, and how far apart they are then, mm; TakeError if none does."
+    "The reading of R and T under which the views agree, and their distance then, mm; TakeError if none does."
     joints = [np.asarray(r['joints_3d_camera'], float) for r in rows]
     def apart(name):
         world = [camera_to_world(p, _toolbox_camera(r['camera'], name)) for p, r in zip(joints, rows)]
@@ -245,7 +269,8 @@ def toolbox_convention(rows): # dictionaries of the same frame, one for each vie
     found = {name: apart(name) for name in CONVENTIONS}
     best = min(found, key=found.get)
     if len(rows) > 1 and found[best] <= 50: return best, found[best]
-    raise TakeError(f'no reading of the cameras brings {len(rows)} views of a frame together (best: {best}, {found[best]:.0f} mm)')
+    raise TakeError(f'no reading of the cameras brings {len(rows)} views of a frame together (best: {best}, '
+                    f'{found[best]:.0f} mm)')
 
 # %% ../../nbs/data/35_preprocessed.ipynb #a5f18556
 def _first_pair(rows, index):
@@ -264,11 +289,13 @@ def read_toolbox(path, # h36m_train.pkl or h36m_validation.pkl
     rows, index, takes = _arrays(path), _keys(path), Takes()
     name, _ = toolbox_convention(_first_pair(rows, index))
     def where(key, s, a, v): return _toolbox_camera(rows[index[key][v][0][0]]['camera'], name, v)
-    for key in index: takes.attempt('/'.join(key[1:]), partial(_flat_take, path, partial(where, key), key, H36M_17, scale))
+    for key in index:
+        takes.attempt('/'.join(key[1:]), partial(_flat_take, path, partial(where, key), key, H36M_17, scale))
     return takes
 
 # %% ../../nbs/data/35_preprocessed.ipynb #e8813b57
-READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, pstmo_train=read_pstmo, pstmo_test=read_pstmo,
+READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, pstmo_train=read_pstmo,
+            pstmo_test=read_pstmo,
             toolbox=read_toolbox)
 
 # %% ../../nbs/data/35_preprocessed.ipynb #93470628
@@ -284,7 +311,8 @@ def _npz_form(path):
         with zipfile.ZipFile(path) as z: names = {n.removesuffix('.npy') for n in z.namelist()}
     except zipfile.BadZipFile as e: raise damaged(path, 'is truncated or no npz file', e) from None
     if 'positions_3d' in names: return 'videopose3d'
-    if 'positions_2d' in names: raise TakeError(f'{path} holds 2D joints only; the 3D poses of VideoPose3D are in data_3d_h36m.npz')
+    if 'positions_2d' in names:
+        raise TakeError(f'{path} holds 2D joints only; the 3D poses of VideoPose3D are in data_3d_h36m.npz')
     if names == {'data'}: return _pstmo_form(_arrays(path, 'data')[0])
     if not {'imgname', 'S', 'part'} <= names: return ''
     shape = np.shape(_arrays(path, 'S')[0])
@@ -315,20 +343,23 @@ def form_of(path): # file
     if path.suffix == '.npz' or zipfile.is_zipfile(path): form = _npz_form(path)
     elif path.suffix in ('.pkl', '.pickle'): form = _pickle_form(path)
     if form: return form
-    raise TakeError(f'{path} is none of the known forms ({", ".join(READ)}): it has other contents; convert it, or name another file')
+    raise TakeError(f'{path} is none of the known forms ({", ".join(READ)}): it has other contents; '
+                    'convert it, or name another file')
 
-# %% ../../nbs/data/35_preprocessed.ipynb #2a686a47
+# %% ../../nbs/data/35_preprocessed.ipynb #ed9a03a8
 def _read_file(path, cameras, options):
     "Takes of one file; whatever its form does not promise is one line."
     form = form_of(path)
     if form != 'toolbox': options = dict(options, cameras=cameras)
     try: return READ[form](path, **options)
-    except (LookupError, TypeError, AttributeError, ArithmeticError) as e: raise damaged(path, f'is not as {form} writes it', e) from e
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as e:
+        raise damaged(path, f'is not as {form} writes it', e) from e
 
+# %% ../../nbs/data/35_preprocessed.ipynb #2a686a47
 def read_preprocessed(path, # file of a known form, or a folder that holds some
                       cameras=None, # file with cameras; None: look beside the poses
                       **options): # for the reader of the form, e.g. scale='universal' for the toolbox
-    "Takes of preprocessed Human3.6M or MPI-INF-3DHP, whatever the form; files of a folder that are none are in `.skipped`."
+    "Takes of preprocessed Human3.6M or MPI-INF-3DHP, whatever the form; other files are in `.skipped`."
     path, takes = Path(path), Takes()
     if not path.is_dir(): return _read_file(path, cameras, options)
     def read(p):

@@ -20,7 +20,7 @@ from ..universal import trunk_tilt
 def random_person(rng, # numpy random generator
                   frames, # poses
                   fps): # poses per second
-    "Fifteen keypoints (T, 15, 3) of a random person in random motion, mm, z up, lowest joint 80 mm over the floor."
+    "Fifteen keypoints (T, 15, 3) of a random person, mm, z up, lowest joint 80 mm over the floor."
     from solopose.synth.bodies import BodyPack, forward_kinematics, body_keypoints
     from solopose.synth.gaits import random_motion
     pack = BodyPack()
@@ -87,8 +87,10 @@ def in_one_room(recorded, # list of Recorded
 
 # %% ../../nbs/data/30_recorded.ipynb #73d1e3ee
 PLACED = { # native joint: (from, to, share of the way, (left, forward, up) mm)
-    **{n: ('pelvis', 'neck', s, (0, 0, 0)) for n, s in dict(spine_base=0., spine=.5, spine2=.6, spine3=.7, spine4=.85).items()},
-    'nose': ('neck', 'head', .5, (0, 90, 0)), 'head': ('neck', 'head', .6, (0, 0, 0)), 'head_top': ('neck', 'head', 1., (0, 0, 0)),
+    **{n: ('pelvis', 'neck', s, (0, 0, 0)) for n,
+       s in dict(spine_base=0., spine=.5, spine2=.6, spine3=.7, spine4=.85).items()},
+    'nose': ('neck', 'head', .5, (0, 90, 0)), 'head': ('neck', 'head', .6, (0, 0, 0)),
+    'head_top': ('neck', 'head', 1., (0, 0, 0)),
     'l_eye': ('neck', 'head', 1., (32, -20, 30)), 'r_eye': ('neck', 'head', 1., (-32, -20, 30)),
     'l_ear': ('neck', 'head', 1., (72, -100, 10)), 'r_ear': ('neck', 'head', 1., (-72, -100, 10)),
     **{f'{s}_clavicle': ('neck', 'neck', 0., (0, 0, 0)) for s in 'lr'}}
@@ -98,7 +100,7 @@ for s in 'lr':
     for n, beyond in dict(hand=.3, hand_end=.45, thumb=0., thumb_end=.3).items():
         PLACED[f'{s}_{n}'] = f'{s}_elbow', f'{s}_wrist', 1. + beyond, (0, 0, 0)
 
-# %% ../../nbs/data/30_recorded.ipynb #582f1a45
+# %% ../../nbs/data/30_recorded.ipynb #7a19cdd4
 def _axes(points):
     "Left, forward and up (..., 3, 3) of each pose by its trunk."
     ahead = forward(points)
@@ -107,9 +109,10 @@ def _axes(points):
     left = left / np.linalg.norm(left, axis=-1, keepdims=True)
     return np.stack([left, ahead, np.cross(ahead, left)], -2)
 
+# %% ../../nbs/data/30_recorded.ipynb #582f1a45
 def native_joints(points, # fifteen keypoints (..., 15, 3), mm, any frame
                   skeleton): # Skeleton of a data set
-    "Joints of a data set (..., J, 3), mm, from fifteen keypoints: by name where both have the joint, else by `PLACED`."
+    "Joints of a data set (..., J, 3), mm: by name where both skeletons have the joint, else by `PLACED`."
     stands = {names[0]: j for j, names in zip(SKELETON.joints, recipe(skeleton)) if len(names) == 1}
     axes = _axes(points)
     def at(j): return points[..., SKELETON.index(j), :]
@@ -126,7 +129,8 @@ def turn_camera(camera, # Camera, world to camera
                 A=None): # rotation (3, 3) from its world to another, default `Z_TO_Y`
     "The same camera for a world that was turned by A."
     A = Z_TO_Y if A is None else A
-    return Camera(camera.K, camera.R @ A.T, camera.t, camera.size, camera.distortion, camera.name, camera.model)
+    return Camera(camera.K, camera.R @ A.T, camera.t, camera.size, camera.distortion, camera.name,
+                  camera.model)
 
 # %% ../../nbs/data/30_recorded.ipynb #873eff45
 def drawn_frames(recorded, # Recorded

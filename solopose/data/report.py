@@ -9,12 +9,13 @@ __all__ = ['count_clips', 'make_report', 'report_text', 'make_up_figure']
 import numpy as np
 from .tables import SPLITS
 
-# %% ../../nbs/data/35d_report.ipynb #1f762135
+# %% ../../nbs/data/35d_report.ipynb #dc7934e4
 def _covered(group, start, window):
     "Frames that windows (sorted by group and start) cover, counted once within a group."
     step = np.where(group[1:] == group[:-1], start[1:] - start[:-1], window)
     return int(np.minimum(np.append(step, window), window).sum()) if len(start) else 0
 
+# %% ../../nbs/data/35d_report.ipynb #1f762135
 def count_clips(tables, # of the store
                 keep): # clips to count, bool (clip,)
     "Takes, views, clips, frames (of all views), poses (each moment once) and hours of film."
@@ -22,12 +23,14 @@ def count_clips(tables, # of the store
     view, start = tables.clip_view.values[keep], tables.clip_start.values[keep]
     order, moments = np.lexsort((start, view)), np.unique(start)
     frames = _covered(view[order], start[order], c['window'])
-    return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)), clips=int(keep.sum()),
+    return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)),
+                clips=int(keep.sum()),
                 frames=frames, poses=_covered(np.zeros(len(moments)), moments, c['window']),
                 hours=round(frames / c['fps'] / 3600, 4))
 
 # %% ../../nbs/data/35d_report.ipynb #22f866f5
-def _dataset_of_clip(tables): return tables.take_dataset.values[tables.view_take.values[tables.clip_view.values]]
+def _dataset_of_clip(tables):
+    return tables.take_dataset.values[tables.view_take.values[tables.clip_view.values]]
 
 def _names(tables): return list(dict.fromkeys(tables.take_dataset.values.tolist()))
 
@@ -43,7 +46,7 @@ def _rows(tables):
 def make_report(tables, # of the store
                 parts, # of `load_parts`
                 skipped): # (data set, name, reason)
-    "What is in the collection and what is not: rows by data set and split, takes and views left out with reasons."
+    "What is in the collection, by data set and split, and what was left out, with reasons."
     return dict(rows=_rows(tables), torso=tables.attrs['torso'], skipped=skipped,
                 views_left_out=[[p['dataset'], p['name'], *v] for p in parts for v in p['lost_views']],
                 clips_left_out=sum(p['lost_clips'] for p in parts),
@@ -51,7 +54,7 @@ def make_report(tables, # of the store
                 largest_gap_mm=float(tables.view_gap.max()),
                 heads={d: sorted({p['head'] for p in parts if p['dataset'] == d}) for d in _names(tables)})
 
-# %% ../../nbs/data/35d_report.ipynb #20544bdf
+# %% ../../nbs/data/35d_report.ipynb #046b995d
 def _left_out(report):
     "A line for everything that is not in the collection."
     for d, n, why in report['skipped']: yield f'skipped: {d if n in why else f"{d}: {n}"}: {why}'
@@ -60,6 +63,7 @@ def _left_out(report):
     lost = report['clips_left_out']
     if lost: yield f'{lost:,} windows left out: a frame without pelvis, or nobody upright'
 
+# %% ../../nbs/data/35d_report.ipynb #20544bdf
 def report_text(report): # of `make_report`
     "The report as a page of text."
     line = '{:8s} {:10s} {:>7} {:>7} {:>9} {:>11} {:>11} {:>8}'
@@ -77,7 +81,8 @@ def make_up_figure(ds): # tables, or a store of `open_augmotion`
     bars = []
     for k, (name, colour) in enumerate(zip(SPLITS, ('#4477aa', '#66ccee', '#228833', '#bbbbbb'))):
         clips = [int(((dataset == d) & (split == k)).sum()) for d in sets]
-        bars.append(go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour, texttemplate='%{x:,}'))
+        bars.append(go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour,
+                           texttemplate='%{x:,}'))
     kept = split != SPLITS.index('heldout')
     frames, fps = count_clips(ds, kept)['frames'], ds.attrs['collection']['fps']
     return go.Figure(bars, dict(

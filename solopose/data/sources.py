@@ -39,7 +39,8 @@ def load_function(where): # 'module:function'
     "The function of that name; ValueError if there is none."
     module, _, name = where.partition(':')
     try: return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as e: raise ValueError(f'{where}: {e}; write module:function') from None
+    except (ImportError, AttributeError) as e:
+        raise ValueError(f'{where}: {e}; write module:function') from None
 
 # %% ../../nbs/data/35a_sources.ipynb #e4608d18
 def find_source(name): # key of SOURCES, name of an entry point, or 'module:function'
@@ -49,7 +50,8 @@ def find_source(name): # key of SOURCES, name of an entry point, or 'module:func
     found = entry_points(group='solopose.data')
     if name in found.names: return Source(found[name].value)
     known = ', '.join([*SOURCES, *sorted(found.names)])
-    raise ValueError(f'nobody can read the data set {name!r}: it is none of {known}; give the reader as module:function')
+    raise ValueError(f'nobody can read the data set {name!r}: it is none of {known}; '
+                     'give the reader as module:function')
 
 # %% ../../nbs/data/35a_sources.ipynb #31a77b31
 def is_preprocessed(source, # Source
@@ -82,7 +84,8 @@ ROOMS = { # data set -> its cameras
 TAKES = { # data set -> its takes: subject, action, poses per second
     'h36m': [(p, 'Directions 1', 50) for p in ('S1', 'S5', 'S6', 'S7', 'S9')],
     'mads': [('Kata', 'F2', 30), ('Jazz', 'Jazz1', 30), ('HipHop', 'HipHop1', 30)],
-    'aist': [('d04', 'gBR_sBM_mBR0_ch03', 60), ('d05', 'gBR_sFM_mBR1_ch02', 60), ('d16', 'gLO_sBM_mLO2_ch07', 60)],
+    'aist': [('d04', 'gBR_sBM_mBR0_ch03', 60), ('d05', 'gBR_sFM_mBR1_ch02', 60),
+             ('d16', 'gLO_sBM_mLO2_ch07', 60)],
     'mpi': [('S1', 'Seq1', 25), ('S2', 'Seq2', 50), ('S3', 'Seq1', 25)]}
 
 # %% ../../nbs/data/35a_sources.ipynb #e876dac9
@@ -102,7 +105,8 @@ def as_take(recorded, # Recorded
             frame='world'): # or 'camera': joints come in the frame of each view
     "A `Take` in memory, head on top, z up."
     world = frame == 'world'
-    joints = {c.name: recorded.joints if world else world_to_camera(recorded.joints, c) for c in recorded.cameras}
+    joints = {c.name: recorded.joints if world else world_to_camera(recorded.joints, c)
+              for c in recorded.cameras}
     joints[None] = recorded.joints
     return Take(dataset, recorded.subject, recorded.action, f'{recorded.subject}/{recorded.action}', SKELETON,
                 recorded.fps, len(recorded.joints), joints.get, frame=frame, up=(0, 0, 1) if world else None,

@@ -14,12 +14,13 @@ from ..poses import pose_dataset, rename_dims
 from ..skeleton import SKELETON
 from ..universal import fit_views, multiview_error, to_universal
 
-# %% ../../nbs/data/35f_store.ipynb #68e09d4b
+# %% ../../nbs/data/35f_store.ipynb #e41353e6
 def _is_consolidated(path):
     "Are the metadata of all arrays in one place? Stores of before November 2026 have them apart."
     import zarr
     return zarr.open_group(path, mode='r').metadata.consolidated_metadata is not None
 
+# %% ../../nbs/data/35f_store.ipynb #68e09d4b
 def open_augmotion(store, # folder of a finished store
                    chunks=None): # {} for dask arrays; None reads lazily without dask
     "The collection as a lazy `xarray.Dataset`; ValueError if it is none."
@@ -43,7 +44,8 @@ def view_poses(ds, # of `open_augmotion`
     "The same poses in the frame of a camera (T, 15, 3), mm: the projection undone."
     R, t = ds.view_rotation.values[view], ds.view_translation.values[view]
     if not np.isfinite(R).all():
-        raise ValueError(f'nobody knows where the camera of view {view} stood: only universal poses can be had')
+        raise ValueError(f'nobody knows where the camera of view {view} stood: '
+                         'only universal poses can be had')
     return apply_rigid(take_poses(ds, int(ds.view_take[view])).astype(float), R, t)
 
 # %% ../../nbs/data/35f_store.ipynb #4c80f9c1
@@ -53,7 +55,8 @@ def view_camera(ds, # of `open_augmotion`
     K, bend = ds.view_K.values[view], ds.view_distortion.values[view]
     if not np.isfinite(K).all(): return None
     size = tuple(int(v) for v in ds.view_size.values[view])
-    return Camera(K, size=size if all(size) else None, distortion=tuple(bend) if np.isfinite(bend).all() else None,
+    return Camera(K, size=size if all(size) else None,
+                  distortion=tuple(bend) if np.isfinite(bend).all() else None,
                   name=str(ds.view_name.values[view]), model=str(ds.view_model.values[view]))
 
 # %% ../../nbs/data/35f_store.ipynb #e51e7f6b
@@ -70,7 +73,7 @@ def pose_dataset_of(ds, # of `open_augmotion`
 def views_apart(each, # dict: view -> poses (T, 15, 3) in the frame of its camera, mm
                 key, # key frame of the take
                 frame='rfu'): # universal axes
-    "Mean and largest distance between the views of a take, mm, before projection (pelvis in common) and after it; and the projected poses."
+    "Mean and largest distance between views, mm, before projection and after it; and the projected poses."
     fits = fit_views(each, key=key, check=False, frame=frame)
     after = {k: to_universal(p, fits[k]) for k, p in each.items()}
     rooted = [p - p[:, [SKELETON.index('pelvis')]] for p in each.values()]

@@ -66,12 +66,13 @@ def _random_clips(split, seed):
     for s, ids in enumerate(np.split(free, ends)): out[ids] = s
     return out
 
-# %% ../../nbs/data/35c_tables.ipynb #f95a0116
+# %% ../../nbs/data/35c_tables.ipynb #a6ec935c
 def _load_part(z, path):
     small = {k: z[k] for k in z.files if k not in ('points', 'near')}
     frames = len(np.lib.format.read_array(z.zip.open('near.npy')))
     return small | dict(json.loads(str(z['facts'])), path=path, frames=frames)
 
+# %% ../../nbs/data/35c_tables.ipynb #f95a0116
 def load_parts(paths): # of the parts, in the order of the plan
     "Facts and small arrays of the takes that can be used, and (file, reason) of those that cannot."
     good, skipped = [], []
@@ -108,20 +109,23 @@ def take_table(parts, # of `load_parts`
     return {f'take_{k}': ('take', v) for k, v in columns.items()} | dict(
         take_rotation=(('take', 'space', 'space2'), R), take_translation=(('take', 'space'), t))
 
-# %% ../../nbs/data/35c_tables.ipynb #078a5b33
+# %% ../../nbs/data/35c_tables.ipynb #197826b3
 def _below(path, root):
     "A path from its data set's root on, so that the data may move; as it is if it lies elsewhere."
     return os.path.relpath(path, root) if path and root and Path(path).is_relative_to(root) else path
 
+# %% ../../nbs/data/35c_tables.ipynb #31a3b626
 def _lens_table(views):
     "The lenses, NaN (size 0) where unknown."
     def column(key, shape, dims, dtype=float):
         empty = np.full(shape, 0 if dtype == 'int32' else np.nan)
         return ('view', *dims), np.array([(v['lens'] or {}).get(key) or empty for v in views], dtype)
-    return dict(view_K=column('K', (3, 3), ('space', 'space2')), view_size=column('size', 2, ('side',), 'int32'),
+    return dict(view_K=column('K', (3, 3), ('space', 'space2')),
+                view_size=column('size', 2, ('side',), 'int32'),
                 view_distortion=column('distortion', 5, ('coefficient',)),
                 view_model=('view', np.array([(v['lens'] or {}).get('model', '') for v in views], object)))
 
+# %% ../../nbs/data/35c_tables.ipynb #078a5b33
 def view_table(parts, # of `load_parts`
                reference, # Reference
                collection, # Collection
@@ -133,7 +137,8 @@ def view_table(parts, # of `load_parts`
     R, t = fit_triangles(np.concatenate([p['view_triangles'] for p in parts]), reference, collection.frame)
     R, t = invert_rigid(R, t)
     columns = dict(take=np.array([i for i, _ in rows], 'int32'), name=_column(views, 'name'),
-                   video=_column(views, 'video'), start=_column(views, 'start', float), gap=_column(views, 'gap', float))
+                   video=_column(views, 'video'), start=_column(views, 'start', float),
+                   gap=_column(views, 'gap', float))
     return _lens_table(views) | {f'view_{k}': ('view', v) for k, v in columns.items()} | dict(
         view_rotation=(('view', 'space', 'space2'), R), view_translation=(('view', 'space'), t))
 
@@ -161,23 +166,26 @@ def clip_table(parts, # of `load_parts`
                takes, # of `take_table`
                reference, # Reference
                collection): # Collection
-    "The table of the clips, one row for each window in each view; `clip_start` counts on the long frame axis."
+    "The table of the clips, a row for each window in each view; `clip_start` counts on the long frame axis."
     view, start, which = _clip_places(parts, takes['take_start'][1])
     clips = np.bincount(which, minlength=len(parts))
     split = split_takes(parts, clips, collection.split, collection.seed)[which]
     if collection.split == 'paper': split = _random_clips(split, collection.seed)
     own = {}
     if collection.scope == 'clip':
-        own = _clip_motions(parts, reference, collection, takes['take_rotation'][1], takes['take_translation'][1])
-    return own | dict(clip_view=('clip', view), clip_start=('clip', start), clip_split=('clip', split.astype('int8')))
+        own = _clip_motions(parts, reference, collection, takes['take_rotation'][1],
+                            takes['take_translation'][1])
+    return own | dict(clip_view=('clip', view), clip_start=('clip', start),
+                      clip_split=('clip', split.astype('int8')))
 
-# %% ../../nbs/data/35c_tables.ipynb #ca80afc7
+# %% ../../nbs/data/35c_tables.ipynb #2c6c59c6
 def torso_size(parts): # of `load_parts`
     "Eq. 1 over all takes that are not held out, or over all if there are no others."
     mine = [p for p in parts if not is_held_out(p)]
     sizes = sum((TorsoSize(**p['size']) for p in mine), TorsoSize())
     return sizes if sizes.frames else sum((TorsoSize(**p['size']) for p in parts), TorsoSize())
 
+# %% ../../nbs/data/35c_tables.ipynb #ca80afc7
 def make_tables(parts, # of `load_parts`
                 collection, # Collection
                 roots={}): # dict: data set -> folder it was read from
@@ -187,7 +195,8 @@ def make_tables(parts, # of `load_parts`
     sizes = torso_size(parts)
     reference = reference_from(sizes, collection.reference)
     takes = take_table(parts, reference, collection)
-    views, clips = view_table(parts, reference, collection, roots), clip_table(parts, takes, reference, collection)
+    views, clips = view_table(parts, reference, collection, roots), clip_table(parts, takes, reference,
+                                                                               collection)
     tables = takes | views | clips
     attrs = dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame,
                  axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),

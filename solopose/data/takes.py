@@ -16,10 +16,11 @@ from .plausible import camera_problem, side_problem, size_problem
 from ..poses import convert_joints
 from ..skeleton import SKELETON, Skeleton
 
-# %% ../../nbs/data/30b_takes.ipynb #5d8deebf
+# %% ../../nbs/data/30b_takes.ipynb #9ae971ba
 class TakeError(ValueError):
     "What is wrong with a take or its files, and what to do about it, in one line."
 
+# %% ../../nbs/data/30b_takes.ipynb #5d8deebf
 @dataclass
 class View:
     "One camera of a take."
@@ -34,14 +35,15 @@ def damaged(path, # file
             what, # is wrong with it, 'is truncated or no CDF file'
             error): # exception of its reader
     "The TakeError of a damaged file, in one line."
-    return TakeError(f"{path} {what} ({type(error).__name__}: {' '.join(str(error).split())[:300]}); copy it again")
+    said = ' '.join(str(error).split())[:300]
+    return TakeError(f'{path} {what} ({type(error).__name__}: {said}); copy it again')
 
 # %% ../../nbs/data/30b_takes.ipynb #151a84ed
 HEADS = {'head_top': 'the crown of the head', 'head': 'some point of the head', 'nose': 'the tip of the nose'}
 
 @dataclass
 class Take:
-    "One person, one action, one stretch of time: named joints in mm, and the cameras. Nothing is read before it is asked for."
+    "One person, one action, one stretch of time: named joints in mm, and the cameras. Nothing is read yet."
     dataset: str # 'h36m', 'mads', 'aist', 'mpi', or your own
     subject: str # who moves
     action: str # what they do
@@ -57,9 +59,12 @@ class Take:
     licence: str = '' # under which the files came
     head: str = '' # what `head` is here, a key of HEADS; '' unknown
     def __post_init__(self):
-        if self.frame not in ('world', 'camera'): raise TakeError(f"{self}: frame {self.frame!r} is not 'world' or 'camera'")
-        if self.head and self.head not in HEADS: raise TakeError(f"{self}: head {self.head!r} is not one of {', '.join(HEADS)}")
-        if not 0 < self.fps < np.inf: raise TakeError(f'{self}: a take needs a frame rate, not fps={self.fps}')
+        if self.frame not in ('world', 'camera'):
+            raise TakeError(f"{self}: frame {self.frame!r} is not 'world' or 'camera'")
+        if self.head and self.head not in HEADS:
+            raise TakeError(f"{self}: head {self.head!r} is not one of {', '.join(HEADS)}")
+        if not 0 < self.fps < np.inf:
+            raise TakeError(f'{self}: a take needs a frame rate, not fps={self.fps}')
         self.views = tuple(self.views)
     def __str__(self): return f'{self.dataset}: {self.name}'
 
@@ -76,14 +81,15 @@ def view(self:Take,
 @patch
 def joints(self:Take,
            view=None): # name of a view, for takes whose joints are in camera frames; None: the first one
-    "Native joints (T, J, 3), mm, NaN where missing; TakeError if the file cannot be read or is not what the tables say."
+    "Native joints (T, J, 3), mm, NaN where missing; TakeError if the file is not what the tables say."
     if self.frame == 'camera': view = self.view(view).name
     try: points = np.asarray(self.read(view), float)
     except TakeError as e: raise TakeError(f'{self}: {e}') from e
     except Exception as e: raise damaged(f'{self}:', 'the poses cannot be read', e) from e
     shape = len(self.skeleton), 3
     if points.ndim != 3 or points.shape[1:] != shape:
-        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, wanted (T, {shape[0]}, 3)')
+        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, wanted (T, '
+                        f'{shape[0]}, 3)')
     if len(points) == self.frames: return points
     raise TakeError(f'{self}: {len(points)} poses, but the tables say {self.frames}; '
                     f'the file is truncated, or belongs to another take')
@@ -108,14 +114,16 @@ def unified(self:Take,
 def mask(self:Take,
          view=None, # name of a view, see `joints`
          heads=None): # meanings of `head` that count, e.g. ('head_top',); None: all of them
-    "Which of the fifteen keypoints count, bool (T, 15): measured, and `head` only where it is the point you want."
+    "Which of the fifteen keypoints count, bool (T, 15): measured, and `head` only where it is wanted."
     ok = np.isfinite(self.unified(view)).all(-1)
     if heads is not None and self.head not in heads: ok[:, SKELETON.index('head')] = False
     return ok
 
-# %% ../../nbs/data/30b_takes.ipynb #40107dc8
-def _no_camera(take, v): return TakeError(f'{take}: nobody knows where camera {v.name!r} stood; its calibration is missing')
+# %% ../../nbs/data/30b_takes.ipynb #4215be79
+def _no_camera(take, v):
+    return TakeError(f'{take}: nobody knows where camera {v.name!r} stood; its calibration is missing')
 
+# %% ../../nbs/data/30b_takes.ipynb #40107dc8
 @patch
 def in_camera(self:Take,
               view=None): # name of a view; None: the first one
@@ -136,7 +144,7 @@ def in_world(self:Take,
     if v.camera is None: raise _no_camera(self, v)
     return camera_to_world(points, v.camera)
 
-# %% ../../nbs/data/30b_takes.ipynb #ec5043ac
+# %% ../../nbs/data/30b_takes.ipynb #ecb92b92
 def _picture(take, v, frame):
     "The picture of one pose, grey where there is no film."
     from solopose.viz import as_image
@@ -145,6 +153,7 @@ def _picture(take, v, frame):
     if Path(v.video).is_dir(): return np.asarray(as_image(sorted(Path(v.video).iterdir())[frame]))
     return next(iter(read_video(v.video, start=max(0, v.start + (frame - .5) / take.fps), max_frames=1)))
 
+# %% ../../nbs/data/30b_takes.ipynb #818f9d0a
 def _closer(picture, uv):
     "A square a little larger than the person, and within the picture."
     low, high = np.nanmin(uv, 0), np.nanmax(uv, 0)
@@ -152,15 +161,17 @@ def _closer(picture, uv):
     x0, y0 = max(0, int(x - side)), max(0, int(y - side))
     return picture[y0:int(y + side), x0:int(x + side)], uv - [x0, y0]
 
+# %% ../../nbs/data/30b_takes.ipynb #ec5043ac
 @patch
 def overlay(self:Take,
             view=None, # name of a view; None: the first one
             frame=0, # which pose
             closer=False): # cut the picture to the person
-    "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, or on grey where there is no video."
+    "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, on grey where there is no film."
     from solopose.figures import draw_2d
     v, pose = self.view(view), self.in_camera(view)[frame]
-    if v.camera is None: raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
+    if v.camera is None:
+        raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
     picture, uv = _picture(self, v, frame), project(pose, v.camera)
     return draw_2d(*(_closer(picture, uv) if closer else (picture, uv)))
 
@@ -196,11 +207,12 @@ class Takes(list):
     def __repr__(self):
         hours, views = sum(t.frames / t.fps for t in self) / 3600, sum(len(t.views) for t in self)
         sets, poses = ', '.join(sorted({t.dataset for t in self})) or 'nothing', sum(t.frames for t in self)
-        head = f'{len(self)} takes of {sets}: {poses} poses, {views} views, {hours:.3f} hours; {len(self.skipped)} skipped'
+        head = (f'{len(self)} takes of {sets}: {poses} poses, {views} views, {hours:.3f} hours; '
+                f'{len(self.skipped)} skipped')
         return '\n'.join([head, *(f'  skipped {name}: {reason}' for name, reason in self.skipped)])
 
 # %% ../../nbs/data/30b_takes.ipynb #8b398f4c
-DAMAGE = LookupError, TypeError, AttributeError, ArithmeticError # of a reader whose file is not what it expects
+DAMAGE = LookupError, TypeError, AttributeError, ArithmeticError # of a reader that expects another file
 
 @patch
 def attempt(self:Takes,
@@ -225,27 +237,29 @@ def checked(self:Takes,
 
 # %% ../../nbs/data/30b_takes.ipynb #8f889a37
 def video_head(path): # film
-    "Frames per second, number of frames and (width, height) by the header of a film; TakeError if it has none."
+    "Frames per second, number of frames and (width, height) of a film, by its header; TakeError without one."
     from solopose.video.probe import open_film
     try:
         container, s = open_film(path)
         with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 
-# %% ../../nbs/data/30b_takes.ipynb #b59ac832
+# %% ../../nbs/data/30b_takes.ipynb #a036b2be
 def _open_view(take, v):
     "The pictures of a view, one per pose as far as they reach."
     from solopose.viz import as_image
     from solopose.video.frames import read_video
     if v.problem: raise TakeError(f'{take}: view {v.name!r} must not be used: {v.problem}')
     if v.video is None: raise TakeError(f'{take}: the video of view {v.name!r} is missing')
-    if not Path(v.video).is_dir(): return read_video(v.video, fps=take.fps, start=v.start, max_frames=take.frames)
+    if not Path(v.video).is_dir():
+        return read_video(v.video, fps=take.fps, start=v.start, max_frames=take.frames)
     return (np.asarray(as_image(f)) for f in sorted(Path(v.video).iterdir())[:take.frames])
 
+# %% ../../nbs/data/30b_takes.ipynb #b59ac832
 @patch
 def pictures(self:Take,
              view=None): # name of a view; None: the first one
-    "Generator of the pictures (H, W, 3) uint8 of a view, one for each pose; TakeError if the film is over 0.1 s short."
+    "Pictures (H, W, 3) uint8 of a view, one for each pose; TakeError if the film is over 0.1 s short."
     v, n = self.view(view), 0
     for n, picture in enumerate(_open_view(self, v), 1): yield picture
     if n < self.frames - self.fps / 10:
