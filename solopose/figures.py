@@ -42,7 +42,8 @@ def to_view(
     frame='camera', # a key of `VIEWS`
 ): # (..., 3) with the third axis up
     "Turn points for a viewer whose third axis points up; a rotation, never a reflection."
-    if frame not in VIEWS: raise ValueError(f'no view for frame {frame!r}: convert to one of {", ".join(VIEWS)}')
+    if frame not in VIEWS:
+        raise ValueError(f'no view for frame {frame!r}: convert to one of {", ".join(VIEWS)}')
     points = points.detach().cpu() if hasattr(points, 'detach') else points
     return np.asarray(points, float) @ np.array(VIEWS[frame], float).T
 
@@ -77,9 +78,11 @@ def _trace(people, bones, skeleton, name, colour, width, **options):
 # %% ../nbs/09a_figures.ipynb #cf59679f
 def _traces(people, truth, skeleton):
     "Traces of one frame: one per side, and the truth."
-    out = [_trace(people, bones, skeleton, side, COLOURS[side], 6, mode='lines+markers', marker=dict(color=COLOURS[side], size=3))
+    style = lambda side: dict(mode='lines+markers', marker=dict(color=COLOURS[side], size=3))
+    out = [_trace(people, bones, skeleton, side, COLOURS[side], 6, **style(side))
            for side, bones in bone_sides(skeleton).items()]
-    if truth is not None: out.append(_trace(truth, skeleton.bones, skeleton, 'truth', '#2ca02c', 3, mode='lines'))
+    if truth is not None:
+        out.append(_trace(truth, skeleton.bones, skeleton, 'truth', '#2ca02c', 3, mode='lines'))
     return out
 
 # %% ../nbs/09a_figures.ipynb #883d395c
@@ -128,8 +131,10 @@ def _controls(names, labels, ms):
     steps = [dict(method='animate', label=label, args=[[name], still(True)]) for name, label in zip(names, labels)]
     buttons = [dict(method='animate', label='play', args=[None, play]),
                dict(method='animate', label='pause', args=[[None], still(False)])]
-    slider = dict(steps=steps, x=.14, len=.84, y=0, pad=dict(t=20), currentvalue=dict(prefix='', xanchor='left'), ticklen=0, minorticklen=0)
-    menu = dict(type='buttons', direction='left', buttons=buttons, x=0, y=0, xanchor='left', yanchor='top', pad=dict(t=38), showactive=False)
+    slider = dict(steps=steps, x=.14, len=.84, y=0, pad=dict(t=20), ticklen=0, minorticklen=0,
+                  currentvalue=dict(prefix='', xanchor='left'))
+    menu = dict(type='buttons', direction='left', buttons=buttons, x=0, y=0, xanchor='left', yanchor='top',
+                pad=dict(t=38), showactive=False)
     return dict(sliders=[slider], updatemenus=[menu])
 
 # %% ../nbs/09a_figures.ipynb #1d9cb97a
@@ -184,7 +189,7 @@ def skeleton_figure(
     fps=25., # frames per second of (T, J, 3)
     height=480, # px
 ): # plotly figure
-    "One pose, or a moving one with slider and play button, upright, in equal scale; ValueError for wrong shapes."
+    "One pose, or a moving one with slider and play button, upright, in equal scale."
     people = to_view(pose_array(points, skeleton), frame)
     true = None if truth is None else to_view(pose_array(truth, skeleton), frame)
     if true is not None and len(true) != len(people):

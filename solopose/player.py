@@ -52,11 +52,13 @@ def _positions(poses, skeleton):
 
 # %% ../nbs/09b_player.ipynb #df95efe7
 def _pictures(frames, n, step, points2d, skeleton, longest):
-    "Thumbnails of every `step`-th of n streamed frames and their size; ValueError if the stream has another length."
+    "Thumbnails of every `step`-th of n streamed frames, and their size."
     people, out, k = None if points2d is None else points_array(points2d, n, skeleton), [], -1
     for k, frame in enumerate(frames):
-        if k < n and k % step == 0: out.append(thumbnail(frame, None if people is None else people[k], skeleton, longest))
-    if k + 1 != n: raise ValueError(f'{n} poses but {k + 1} frames: give the frames that the poses were made from')
+        if k < n and k % step == 0:
+            out.append(thumbnail(frame, None if people is None else people[k], skeleton, longest))
+    if k + 1 != n:
+        raise ValueError(f'{n} poses but {k + 1} frames: give the frames that the poses were made from')
     return [uri for uri, _ in out], out[0][1]
 
 # %% ../nbs/09b_player.ipynb #9e12fffc
@@ -80,7 +82,8 @@ def pose_player(
     "Video and moving skeleton side by side, with slider and play button; ValueError if their lengths differ."
     people, true = _positions(poses, skeleton), None if truth is None else _positions(truth, skeleton)
     n, fps = len(people), float(poses.attrs['fps'])
-    if true is not None and len(true) != n: raise ValueError(f'{n} poses but {len(true)} true poses: give one for each frame')
+    if true is not None and len(true) != n:
+        raise ValueError(f'{n} poses but {len(true)} true poses: give one for each frame')
     step, (pictures, size) = thin_step(n, fps, max_frames), (None, None)
     if frames is not None: pictures, size = _pictures(_shown(frames, step), n, step, points2d, skeleton, longest)
     labels = [f'{t:.2f} s, frame {k * step}' for k, t in enumerate(poses.time.values[::step])]

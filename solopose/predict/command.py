@@ -55,7 +55,8 @@ def _presence(found):
 # %% ../../nbs/predict/55_command.ipynb #54f195e9
 def _predict(film, out, weights, device, box, fps, max_frames):
     "The work of `solopose_predict`; returns the lines to print."
-    if os.path.exists(out) and not os.path.isdir(out): raise ValueError(f'--out {out} is a file: name a folder')
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise ValueError(f'--out {out} is a file: name a folder')
     video = Replay(read_video(film, fps=fps, max_frames=max_frames, size=960)).prefetch() if film else None
     from solopose.model import create_model
     from solopose.predict.poses import asset, demo_truth
@@ -73,7 +74,7 @@ def _predict(film, out, weights, device, box, fps, max_frames):
 # %% ../../nbs/predict/55_command.ipynb #30b0fd6b
 @command
 def solopose_predict(
-    video:Param('film, folder of pictures, img_%03d.png, glob, or - for a pipe; without one the clip of the package', str, nargs='?', opt=False)=None,
+    video:Param('film, folder of pictures, img_%03d.png, glob, or - for a pipe', str, nargs='?', opt=False)=None,
     out:Param('folder for poses.nc, poses.json and poses.html', str)='solopose_out',
     weights:Param('safetensors file instead of the weights of the package', str)=None,
     device:Param('auto, cpu, cuda or cuda:1', str)='auto',

@@ -25,7 +25,8 @@ def asset(
 def demo_truth():
     "True poses of the clip that comes with the package, a pose dataset: mm, camera frame, pelvis-rooted."
     import xarray as xr
-    with xr.open_dataset(asset('demo_truth.nc'), engine='h5netcdf') as ds: return check_poses(ds.load(), frame='camera')
+    with xr.open_dataset(asset('demo_truth.nc'), engine='h5netcdf') as ds:
+        return check_poses(ds.load(), frame='camera')
 
 # %% ../../nbs/predict/50_poses.ipynb #a6665e6f
 def crop_tokens(

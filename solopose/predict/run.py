@@ -40,7 +40,8 @@ def film_crops(
     for i, (t, frame) in enumerate(video.timed()):
         crops.append(crop_frame(frame, boxes[min(i, len(boxes) - 1)], size))
         times.append(t)
-    if not crops: raise VideoError(f'{video.name} holds no frame that can be decoded: copy or convert it again')
+    if not crops:
+        raise VideoError(f'{video.name} holds no frame that can be decoded: copy or convert it again')
     return np.stack(crops), np.array(times)
 
 # %% ../../nbs/predict/53_run.ipynb #dfc70d26
@@ -67,7 +68,8 @@ def _dataset(model, video, read, scale):
                       model=model.config.name, source_file=printable(video.name), **about)
     ds = ds.assign_coords(time=read.times, image_space=['u', 'v'], corner=['left', 'top', 'right', 'bottom'])
     of = dict(unit='px', of='source video')
-    ds['image_position'] = ('time', 'image_space', 'keypoint', 'individual'), (read.places / scale).transpose(0, 2, 1)[..., None], of
+    places = (read.places / scale).transpose(0, 2, 1)[..., None]
+    ds['image_position'] = ('time', 'image_space', 'keypoint', 'individual'), places, of
     ds['box'] = ('time', 'corner', 'individual'), (read.boxes / scale)[..., None], of
     return ds.map(lambda x: x.astype(np.float32), keep_attrs=True)
 
@@ -150,11 +152,13 @@ def compare(
     truth:xr.Dataset, # true, same frames
     constant=None, # pose (J, 3) that needs no picture, mm
 ): # dict of errors, mm
-    "MPJPE and P-MPJPE of the prediction and of the constant pose, over the frames in which somebody was found."
+    "MPJPE and P-MPJPE of the prediction and of the constant pose, over frames with somebody in them."
     from solopose.metrics import mpjpe, p_mpjpe
     if len(poses.time) != len(truth.time):
         raise ValueError(f'{len(poses.time)} predicted and {len(truth.time)} true frames: they must be the same film')
-    p, t = (rename_dims(d).position.isel(individual=0).transpose('time', 'keypoint', 'space').values.astype(np.float64) for d in (poses, truth))
+    plain = lambda d: rename_dims(d).position.isel(individual=0).transpose(
+        'time', 'keypoint', 'space').values.astype(np.float64)
+    p, t = plain(poses), plain(truth)
     seen = np.isfinite(p).all((1, 2))
     if not seen.any(): raise ValueError('nobody was found in any frame: there is nothing to compare')
     p, t = p[seen], t[seen]

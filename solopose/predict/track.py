@@ -61,7 +61,7 @@ def person_score(
     sure, # weights (N, J)
     confidence, # of the volumes (N, J)
 ): # (N,)
-    "How much a square looks like one with a whole person in it; a quarter of that for a small or cut-off person."
+    "How much a square looks like one with a person in it; a quarter of that for a small or cut-off one."
     size = (xy.amax(1) - xy.amin(1)).amax(-1)
     whole = (xy.amin((1, 2)) > .02) & (xy.amax((1, 2)) < .98)
     return sure.mean(-1) * confidence.mean(-1) * torch.where(whole & (size > .45), 1., .25)
@@ -125,7 +125,7 @@ def find_person(
     most:int=5, # frames to look at, up to twice as many
     progress:bool=False, # show a bar
 ): # (T, 4) px for the frames up to the last one looked at, or (4,)
-    "Squares in which the person is; the whole picture for a network that takes no single frames (layout 'paper')."
+    "Squares in which the person is; the whole picture for layout 'paper', which takes no single frames."
     from tqdm import tqdm
     if model.config.layout != 'video': return letterbox_box(video.width, video.height)
     boxes, keys = candidate_boxes(video.width, video.height), key_frames(video, most)

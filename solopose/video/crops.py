@@ -36,14 +36,18 @@ def check_boxes(
 ): # (n, 4) floats
     "One box for each frame; ValueError for boxes that are no squares, or not one for each frame."
     b = np.asarray(boxes.detach().cpu() if hasattr(boxes, 'detach') else boxes, float)
-    if b.shape not in ((4,), (n, 4)): raise ValueError(f'boxes are (4,) or ({n}, 4) for {n} frames, not {b.shape}')
+    if b.shape not in ((4,), (n, 4)):
+        raise ValueError(f'boxes are (4,) or ({n}, 4) for {n} frames, not {b.shape}')
     b = np.broadcast_to(b, (n, 4))
     sides = b[:, 2:] - b[:, :2]
     if not np.isfinite(b).all() or (sides <= 0).any():
         raise ValueError(f'a box needs left < right and top < bottom, got {b[np.argmin(sides.min(1))]}')
-    if sides.max() > 20_000: raise ValueError(f'a box of {sides.max():.0f} px is no box around a person: check its unit (pixels)')
+    if sides.max() > 20_000:
+        raise ValueError(f'a box of {sides.max():.0f} px is no box around a person: check its unit (pixels)')
     uneven = np.abs(sides[:, 0] / sides[:, 1] - 1)
-    if uneven.max() > .01: raise ValueError(f'boxes must be square or people get stretched, got sides {sides[np.argmax(uneven)]}')
+    if uneven.max() > .01:
+        raise ValueError(f'boxes must be square or people get stretched, got sides '
+            f'{sides[np.argmax(uneven)]}')
     return b
 
 # %% ../../nbs/video/19_crops.ipynb #914871fc

@@ -21,7 +21,8 @@ from .times import is_even, rate_of, resample, started_again, steady
 from .write import VideoError
 
 # %% ../../nbs/video/18_frames.ipynb #3885a9ee
-TURNS = {0: ((1, 0), (0, 1)), 90: ((0, -1), (1, 0)), 180: ((-1, 0), (0, -1)), 270: ((0, 1), (-1, 0))} # by degrees anticlockwise
+TURNS = {0: ((1, 0), (0, 1)), 90: ((0, -1), (1, 0)), # by degrees anticlockwise
+         180: ((-1, 0), (0, -1)), 270: ((0, 1), (-1, 0))}
 
 # %% ../../nbs/video/18_frames.ipynb #8ef0467c
 def display_matrix(
@@ -63,8 +64,10 @@ def _comb_filter(frame):
     "A filter graph for frames like this one."
     import av
     graph = av.filter.Graph()
-    first = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(first, graph.add('bwdif', 'mode=send_frame:deint=interlaced'), graph.add('buffersink')).configure()
+    about = dict(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    first = graph.add_buffer(**about)
+    whole = graph.add('bwdif', 'mode=send_frame:deint=interlaced')
+    graph.link_nodes(first, whole, graph.add('buffersink')).configure()
     return graph
 
 # %% ../../nbs/video/18_frames.ipynb #297438c4
@@ -108,7 +111,7 @@ HDR = 16, 18 # transfer characteristics of PQ (SMPTE ST 2084) and HLG (ARIB STD-
 def colour_options(
     frame, # a decoded PyAV frame
 ): # keyword arguments of `to_ndarray`
-    "From which colours a frame has to be converted: HD that names none has those of HD television; HDR is tone-mapped."
+    "How colours have to be converted: HD that names none has those of television; HDR is tone-mapped."
     if frame.color_trc in HDR: return dict(dst_color_trc=1, dst_color_primaries=1)
     return {'src_colorspace': 'ITU709'} if frame.colorspace == 2 and frame.height >= 720 else {}
 
@@ -123,7 +126,8 @@ def frame_pixels(
     how = 'AREA' if width * height < frame.width * frame.height else 'BICUBIC'
     try: return frame.to_ndarray(format='rgb24', width=width, height=height, interpolation=how, **colour_options(frame))
     except TypeError as e: raise VideoError('an HDR film needs a newer PyAV: pip install -U "av>=18"') from e
-    except (av.error.FFmpegError, ValueError) as e: raise VideoError(f'a frame cannot be converted ({e}): convert the film to mp4') from e
+    except (av.error.FFmpegError, ValueError) as e:
+        raise VideoError(f'a frame cannot be converted ({e}): convert the film to mp4') from e
 
 # %% ../../nbs/video/18_frames.ipynb #89c824b6
 @dataclass(frozen=True)
@@ -223,7 +227,8 @@ def _first_packet(path, track):
     "Bytes of the first packet of a track; none where it cannot be read."
     import av
     try:
-        with open_container(path) as c: return next((bytes(p) for p in c.demux(c.streams[track]) if p.size), b'')
+        with open_container(path) as c:
+            return next((bytes(p) for p in c.demux(c.streams[track]) if p.size), b'')
     except av.error.FFmpegError: return b''
 
 # %% ../../nbs/video/18_frames.ipynb #bf6719dc
@@ -252,7 +257,8 @@ def read_video(
 ): # Video
     "Open a film; VideoError with one clear line for everything that is not one."
     for name, v in dict(fps=fps, max_frames=max_frames, size=size).items():
-        if v is not None and not 0 < v < math.inf: raise VideoError(f'{name} is {v}: give a positive number, or None')
+        if v is not None and not 0 < v < math.inf:
+            raise VideoError(f'{name} is {v}: give a positive number, or None')
     if fps and fps > 1000: raise VideoError(f'fps is {fps:g}: give at most 1000 frames per second')
     start, (file, pictures) = max(0., start), find_film(path)
     if pictures: return _open_pictures(file, pictures, fps, max_frames, size, start)
@@ -260,7 +266,8 @@ def read_video(
     with c: # a closed container takes its stream with it
         codec, rate = s.codec_context.name, 1 / frame_clock(c, s)[1]
         first, turn = _first_frame(file, c, s)
-        if first is None: raise VideoError(f'no frame of {path} can be decoded ({codec}): copy or convert it again')
+        if first is None:
+            raise VideoError(f'no frame of {path} can be decoded ({codec}): copy or convert it again')
         source, (w, h) = _shape_of(first, s, turn, size)
     turn = tuple(map(tuple, turn.astype(int).tolist()))
     return Video(file, w, h, source, turn, rate, codec, fps, max_frames, start, (), Path(path).name)
@@ -287,7 +294,8 @@ def _pixels(video, frame):
     if abs(im.width * h - im.height * w) > .01 * im.width * h:
         raise VideoError(f'{frame} is {im.width} x {im.height} px, the first picture was {w} x {h}: make all of one shape')
     size = video.width, video.height
-    return np.asarray(im if im.size == size else im.resize(size, Image.Resampling.BOX if im.width > size[0] else Image.Resampling.BICUBIC))
+    how = Image.Resampling.BOX if im.width > size[0] else Image.Resampling.BICUBIC
+    return np.asarray(im if im.size == size else im.resize(size, how))
 
 # %% ../../nbs/video/18_frames.ipynb #6b4fdd7f
 @patch
@@ -411,7 +419,7 @@ def timed(self:Replay,
 # %% ../../nbs/video/18_frames.ipynb #f0c75a30
 @patch
 def prefetch(self:Replay):
-    "Begin to read the film in the background; a fault is met again, and told, by whoever loops over it. Returns itself."
+    "Begin to read in the background; a fault is told to whoever loops over the film. Returns itself."
     def read():
         with suppress(Exception): self.kept = list(self.video.timed())
     if self.fits:

@@ -173,7 +173,8 @@ def check_file(
 ):
     "VideoError unless the path is that of a file."
     if os.path.isdir(path): raise VideoError(f'{path} is a folder without pictures: name one film in it')
-    if not os.path.exists(path): raise VideoError(f'no such file: {path} (looked from {Path.cwd()}): check the name')
+    if not os.path.exists(path):
+        raise VideoError(f'no such file: {path} (looked from {Path.cwd()}): check the name')
 
 # %% ../../nbs/video/16_probe.ipynb #78d6024c
 def open_film(
@@ -189,7 +190,8 @@ def open_film(
         return c, c.streams[track]
     sound = any(s.type == 'audio' for s in c.streams)
     c.close()
-    if sound: raise VideoError(f'{path} holds sound only, no moving picture: choose the file with the picture')
+    if sound:
+        raise VideoError(f'{path} holds sound only, no moving picture: choose the file with the picture')
     raise VideoError(why_unreadable(path))
 
 # %% ../../nbs/video/16_probe.ipynb #ebc4d0b3
@@ -204,5 +206,6 @@ def find_film(
     check_file(path)
     kind = path.stat().st_mode
     if stat.S_ISFIFO(kind): return spool(path), ()
-    if not stat.S_ISREG(kind): raise VideoError(f'{path} is a device or a socket: record it into a file first')
+    if not stat.S_ISREG(kind):
+        raise VideoError(f'{path} is a device or a socket: record it into a file first')
     return path, ()

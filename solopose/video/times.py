@@ -108,9 +108,10 @@ def video_windows(
     n, # frames in a window
     stride=None, # frames between the beginnings of windows; None: half a window
 ): # windows (K, n) of frame numbers; weights (K, n), which sum to 1 over the windows for every frame
-    "Overlapping windows that cover a whole film, and how to blend their results; ValueError if frames would be left out."
+    "Overlapping windows that cover a whole film; ValueError if frames would be left out."
     stride = stride or max(1, n // 2)
-    if n_frames < 1 or n < 1: raise ValueError(f'{n_frames} frames in windows of {n}: both must be at least 1')
+    if n_frames < 1 or n < 1:
+        raise ValueError(f'{n_frames} frames in windows of {n}: both must be at least 1')
     if not 0 < stride <= n:
         raise ValueError(f'stride is {stride}, a window has {n} frames: frames between windows would be left out, '
                          f'take 1 to {n}')
@@ -141,7 +142,7 @@ def window_frames(
     frames, # iterable of frames, e.g. a `Video`
     windows, # (K, n) from `video_windows`
 ): # generator of (n, H, W, 3), one window after the other
-    "The frames of each window from a stream, holding no more than one window (and what a shorter film repeats)."
+    "The frames of each window from a stream, holding no more than one window."
     stream, held, last = enumerate(frames), {}, -1
     for w in windows:
         while last < w.max():

@@ -73,7 +73,7 @@ def write_video(
     rotation=0, # degrees anticlockwise at which players are told to show it
     crf=20, # quality of H.264: smaller is better and bigger
 ): # the path
-    "Write frames to a video file that appears only when complete; VideoError for no, odd-shaped or wrong frames."
+    "Write frames to a video file that appears only when complete; VideoError for no or wrong frames."
     path = Path(path)
     if path.suffix not in CONTAINERS:
         raise VideoError(f'{path} does not end in one of {" ".join(CONTAINERS)}: call it {path.stem}.mp4')
