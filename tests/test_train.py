@@ -22,7 +22,7 @@ SET = f"settings={str(SMALL).replace(' ', '')} warmup=2 clip_start=0. clip_share
 @pytest.fixture(scope='module')
 def pool(tmp_path_factory):
     "A pool of small pictures."
-    from solopose.training.train import draw_pool
+    from solopose.training.pools import draw_pool
     path = tmp_path_factory.mktemp('pool') / 'pool'
     for kind, n in (('single', 16), ('easy', 8), ('clip', 6), ('test', 2)): draw_pool(None, path, kind, 1, n, size=64)
     return path
@@ -50,7 +50,7 @@ def said(ran):
 
 def test_two_steps_make_weights(tmp_path):
     from solopose.model import create_model
-    from solopose.training.train import draw_pool
+    from solopose.training.pools import draw_pool
     draw_pool(None, tmp_path / 'pool', 'single', 1, 4)
     draw_pool(None, tmp_path / 'pool', 'test', 1, 2)
     ran = train('--pool', tmp_path / 'pool', '--out', tmp_path / 'run', '--steps', 2, '--batch', 4, '--threads', 1)
@@ -69,7 +69,8 @@ def test_empty_pool_is_one_clear_line(tmp_path):
 KILLER = '''
 import os, random, signal, sys, time
 from solopose.training.checkpoints import checkpoints
-from solopose.training.train import Recipe, fit
+from solopose.training.fit import fit
+from solopose.training.recipe import Recipe
 kills, pool, out, settings = int(sys.argv[1]), sys.argv[2], sys.argv[3], eval(sys.argv[4])
 recipe, dice = Recipe(pool=pool, steps=4 * kills + 4, **settings), random.Random(0)
 
@@ -97,7 +98,7 @@ assert os.waitpid(trainer(out + '/killed'), 0)[1] == 0
 def test_ten_kills_leave_the_curve_as_it_was(pool, tmp_path):
     import torch
     from solopose.training.checkpoints import checkpoint_path
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     kills = 10
     ran = subprocess.run([sys.executable, '-c', KILLER, str(kills), str(pool), str(tmp_path), repr(RECIPE)], capture_output=True, text=True, timeout=400, env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
     assert ran.returncode == 0, ran.stderr[-3000:]
@@ -114,7 +115,7 @@ def test_ten_kills_leave_the_curve_as_it_was(pool, tmp_path):
 
 def test_two_processes_do_what_one_does(pool, tmp_path):
     import numpy as np
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     # A gentle rate: at 1e-3 Adam's first steps are so large on this network that differences in the seventh digit grow to the fourth within ten steps.
     same = ('--steps', 12, '--lr', 5e-5)
     ran = small(pool, tmp_path / 'one', *same)
@@ -130,7 +131,7 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
 
 def test_each_process_may_keep_its_own_batch_norms(pool, tmp_path):
     import numpy as np
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     for name, more in (('one', ()), ('own', ('--devices', 2, '--set', f'{SET} sync_norm=False'))):
         ran = small(pool, tmp_path / name, '--steps', 3, *more)
         assert ran.returncode == 0, ran.stderr[-3000:]
@@ -155,7 +156,7 @@ def test_slurm_signal_requeues_and_a_truncated_checkpoint_is_passed_over(pool, t
 
 
 def test_full_disk_costs_a_line_and_not_the_run(pool, tmp_path):
-    limit = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); from solopose.training.train import solopose_train; sys.exit(solopose_train())'
+    limit = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); from solopose.training.command import solopose_train; sys.exit(solopose_train())'
     script = tmp_path / 'train.py'; script.write_text(limit)
     ran = subprocess.run([sys.executable, script, '--pool', pool, '--pack', '', '--test', '0', '--out', tmp_path / 'run', '--steps', '3', '--batch', '8', '--precision', '32-true', '--threads', '1', '--set', SET],
                          capture_output=True, text=True, timeout=200, env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
@@ -164,5 +165,5 @@ def test_full_disk_costs_a_line_and_not_the_run(pool, tmp_path):
 
 
 def test_eval_refuses_in_one_line(tmp_path):
-    ran = train(tmp_path / 'none.safetensors', command=(sys.executable, '-m', 'solopose.training.heldout'))
+    ran = train(tmp_path / 'none.safetensors', command=(sys.executable, '-m', 'solopose.training.evaluate'))
     assert ran.returncode == 2 and ran.stderr.count('\n') == 1 and 'none.safetensors' in ran.stderr, ran.stderr

@@ -28,7 +28,7 @@ def shipped(
     name:str): # file in solopose/data
     "Path of a file that comes with the package."
     path = Path(str(files('solopose') / 'assets' / name))
-    if not path.exists(): raise FileNotFoundError(f'{path} is not in this installation: install solopose again, or build it with 43_train and 50_run')
+    if not path.exists(): raise FileNotFoundError(f'{path} is not in this installation: install solopose again, or build it with 43h_command and 50_run')
     return path
 
 # %% ../../nbs/predict/50_run.ipynb #195b0dc4

@@ -9,7 +9,9 @@ __all__ = ['VARIANTS', 'vary', 'ablate', 'summary', 'ablation_figure']
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from .train import Recipe, fit, score
+from .evaluate import score
+from .fit import fit
+from .recipe import Recipe
 
 # %% ../../nbs/training/45_ablations.ipynb #233fb7c2
 VARIANTS = {
