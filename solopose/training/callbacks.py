@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['MetricsLogger', 'curves', 'ProgressBar']
 
-# %% ../../nbs/training/43f_callbacks.ipynb #af1c31d4
+# %% ../../nbs/training/43f_callbacks.ipynb #4cb5f9df
 import math
-import time
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
 from .checkpoints import Callback
+if find_spec('pytorch_lightning'): from pytorch_lightning.callbacks import TQDMProgressBar
+else: TQDMProgressBar = object
 
 # %% ../../nbs/training/43f_callbacks.ipynb #995624ef
 class MetricsLogger(Callback):
@@ -26,13 +29,23 @@ class MetricsLogger(Callback):
 # %% ../../nbs/training/43f_callbacks.ipynb #6a29ffc2
 @patch
 def on_train_batch_end(self:MetricsLogger, trainer, task, out, *_):
+    "Write a row where one is due."
     step, row = trainer.global_step, {}
-    if step % self.every == 0 or step == task.stop:
-        values = torch.stack(list(out.values())).float()
-        if trainer.world_size > 1: values = trainer.strategy.reduce(values, reduce_op='mean')
-        row = dict(zip(out, values.tolist()), lr=task.optimizers().param_groups[-1]['lr'])
+    if step % self.every == 0 or step == task.stop: row = self.terms(trainer, task, out)
     if self.val and step % self.val_every == 0: row['val_mpjpe'] = self.measure(task)
-    if row: [l.log_metrics(row, step=step) for l in trainer.loggers]
+    if not row: return
+    for log in trainer.loggers: log.log_metrics(row, step=step)
+
+# %% ../../nbs/training/43f_callbacks.ipynb #68a2703d
+@patch
+def terms(self:MetricsLogger,
+    trainer, # of Lightning
+    task, # a `PoseTask`
+    out:dict): # of its training step
+    "The terms of the loss, as means over all processes, and the learning rate."
+    values = torch.stack(list(out.values())).float()
+    if trainer.world_size > 1: values = trainer.strategy.reduce(values, reduce_op='mean')
+    return dict(zip(out, values.tolist()), lr=task.optimizers().param_groups[-1]['lr'])
 
 # %% ../../nbs/training/43f_callbacks.ipynb #63663015
 @patch
@@ -49,33 +62,50 @@ def measure(self:MetricsLogger,
 # %% ../../nbs/training/43f_callbacks.ipynb #6b72e905
 def curves(
     out): # run folder
-    "MetricsLogger of a run over all its sessions: dict of (N,) arrays, NaN where nothing was measured."
+    "Curves of a run over all its sessions: dict of (N,) arrays, NaN where nothing was measured."
+    rows = _rows(out)
+    names = list(dict.fromkeys(k for v in rows.values() for k in v))
+    steps = sorted(rows)
+    table = {k: np.array([rows[s].get(k, math.nan) for s in steps]) for k in names}
+    return dict(step=np.array(steps, float), **table)
+
+# %% ../../nbs/training/43f_callbacks.ipynb #09ef6a2f
+def _rows(out):
+    "Step -> what was measured there; a later session replaces an earlier one from its first step on."
     from solopose.viz import read_curves
     rows = {}
     for f in sorted(Path(out).glob('log/*/metrics.csv')):
-        table = read_curves(f); steps = table.pop('step').astype(int)
+        table = read_curves(f)
+        steps = table.pop('step').astype(int)
         rows = {s: v for s, v in rows.items() if s < steps[0]}
-        for i, s in enumerate(steps): rows.setdefault(s, {}).update({k: v[i] for k, v in table.items() if np.isfinite(v[i])})
-    names = list(dict.fromkeys(k for v in rows.values() for k in v))
-    return dict(step=np.array(sorted(rows), float), **{k: np.array([rows[s].get(k, math.nan) for s in sorted(rows)]) for k in names})
+        for i, s in enumerate(steps):
+            rows.setdefault(s, {}).update({k: v[i] for k, v in table.items() if np.isfinite(v[i])})
+    return rows
 
 # %% ../../nbs/training/43f_callbacks.ipynb #2f5da614
-class ProgressBar(Callback):
-    "Progress with frames/s, time left, loss and error."
-    def on_train_start(self, trainer, task):
+class ProgressBar(TQDMProgressBar):
+    "Lightning's progress bar with frames per second, time left, loss and error."
+    def init_train_tqdm(self):
         from tqdm import tqdm
-        r, self.clips, self.began = task.recipe, 0, time.monotonic()
-        self.bar = tqdm(total=task.stop * r.batch, initial=trainer.global_step * r.batch, unit=' frames', unit_scale=True, desc='training', disable=not trainer.is_global_zero, dynamic_ncols=True)
+        task = self.trainer.lightning_module
+        return tqdm(desc='training', total=task.stop, initial=self.trainer.global_step, file=sys.stderr,
+                    unit=' frames', unit_scale=task.recipe.batch, disable=self.is_disabled, dynamic_ncols=True)
+
+# %% ../../nbs/training/43f_callbacks.ipynb #565d9e9c
+@patch
+def on_train_epoch_start(self:ProgressBar, *_):
+    "Nothing: Lightning would start the bar again at zero."
 
 # %% ../../nbs/training/43f_callbacks.ipynb #80045da6
 @patch
-def on_train_batch_end(self:ProgressBar, trainer, task, out, batch, *_):
-    self.bar.update(task.recipe.batch); self.clips += len(batch['frames']) * trainer.world_size
+def on_train_batch_end(self:ProgressBar, trainer, task, out, batch, index):
+    "Move on; loss and error are looked at every tenth step, since a GPU has to wait for that."
+    self.train_progress_bar.update(trainer.global_step - self.train_progress_bar.n)
     if trainer.global_step % 10: return
-    rate = self.clips / (time.monotonic() - self.began)
-    self.bar.set_postfix_str(f"step {trainer.global_step}, {rate:.0f} clips/s, loss {float(out['loss']):.3f}, {float(out['mpjpe']):.0f} mm", refresh=False)
+    now = f"loss {float(out['loss']):.3f}, {float(out['mpjpe']):.0f} mm"
+    self.train_progress_bar.set_postfix_str(now, refresh=False)
 
-# %% ../../nbs/training/43f_callbacks.ipynb #3ebbeb9d
+# %% ../../nbs/training/43f_callbacks.ipynb #1da58e0b
 @patch
-def teardown(self:ProgressBar, trainer, task, stage):
-    if hasattr(self, 'bar'): self.bar.close()
+def on_train_epoch_end(self:ProgressBar, *_):
+    "Nothing: the last numbers stay."
