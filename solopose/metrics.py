@@ -10,7 +10,7 @@ __all__ = ['TABLE_2', 'joints_but', 'mpjpe', 'align', 'p_mpjpe', 'n_mpjpe', 'mpj
 import numpy as np
 import torch
 from .skeleton import SKELETON
-from .kabsch import similarity
+from .kabsch import umeyama
 
 # %% ../nbs/08_metrics.ipynb #d546fbc5
 def _as(x): return x if torch.is_tensor(x) else np.asarray(x)
@@ -56,7 +56,7 @@ def align(pred, # predicted joints (..., J, 3), mm, numpy or torch
           mask=None): # True where a joint counts
     "Predicted poses after the best scale, rotation and translation, frame by frame: $s R \\hat p + t$ (Umeyama, doi:10.1109/34.88573)."
     p, t, keep = _pair(pred, truth, mask)
-    s, R, shift = similarity(p, t, keep, unique=False)
+    s, R, shift = umeyama(p, t, keep, unique=False)
     return s[..., None, None] * p @ R.swapaxes(-1, -2) + shift[..., None, :]
 
 # %% ../nbs/08_metrics.ipynb #8716317b

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from fastcore.basics import patch
 from .model import SoloPose
-from .skeleton import SKELETON, whole_file
+from .files import whole_file
 
 # %% ../nbs/07a_onnx.ipynb #4a86bbfb
 class PoseGraph(nn.Module):
@@ -78,6 +78,6 @@ def export_onnx(
             warnings.simplefilter('ignore')
             program = torch.onnx.export(graph, (example,), dynamo=True, dynamic_shapes=({**sizes},), input_names=['frames'], output_names=list(graph.names), verbose=False)
     finally: logging.disable(level)
-    program.model.metadata_props.update(format='solopose', unit='mm', joints=json.dumps(SKELETON.joints), config=json.dumps(asdict(model.config)))
+    program.model.metadata_props.update(format='solopose', unit='mm', joints=json.dumps(model.skeleton.joints), config=json.dumps(asdict(model.config)))
     with whole_file(path, sync=True) as part: program.save(part, external_data=False)
     return Path(path)

@@ -4,14 +4,11 @@
 
 # %% auto #0
 __all__ = ['SKELETON', 'H36M_32', 'H36M_17', 'MADS_19', 'MADS_15', 'COCO_17', 'MPI_28', 'MPI_17', 'SKELETONS', 'AXES', 'Skeleton',
-           'standing_pose', 'recipe', 'select', 'flip', 'forward', 'evidence', 'facing', 'twist', 'read_pickle',
-           'pose_dataset', 'check_poses', 'to_tensor', 'whole_file']
+           'standing_pose', 'recipe', 'convert_joints', 'flip', 'forward', 'evidence', 'facing', 'twist',
+           'pose_dataset', 'check_poses', 'to_tensor']
 
 # %% ../nbs/00_skeleton.ipynb #0d6ebfd1
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-import os, pickle
 import numpy as np
 import torch
 import xarray as xr
@@ -150,7 +147,7 @@ def recipe(src, # Skeleton the points are in
     return out
 
 # %% ../nbs/00_skeleton.ipynb #7c42a379
-def select(points, # joints of src, (..., J_src, D), any unit and frame, numpy or torch
+def convert_joints(points, # joints of src, (..., J_src, D), any unit and frame, numpy or torch
            src, # Skeleton the points are in
            dst=SKELETON, # Skeleton wanted
            **made_of): # overrides, e.g. head=('l_ear', 'r_ear')
@@ -223,18 +220,6 @@ def twist(points, # joints (..., J, 3), numpy or torch
     b = points[..., skeleton.index('l_hip'), :] - points[..., skeleton.index('r_hip'), :]
     return (a * b).sum(-1) / (_norm(a) * _norm(b))[..., 0]
 
-# %% ../nbs/00_skeleton.ipynb #b37a9257
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module, name):
-        if module.split('.')[0] != 'numpy' or name not in ('ndarray', 'dtype', '_reconstruct', 'scalar', '_frombuffer'):
-            raise ValueError(f"{module}.{name} is not admitted: only numpy arrays in plain containers are read from a pickle")
-        return super().find_class(module.replace('numpy.core', 'numpy._core'), name)
-
-def read_pickle(path): # file, or an open binary file
-    "Read a pickle that holds numpy arrays, numbers, text, lists and dictionaries, and nothing else."
-    if hasattr(path, 'read'): return _ArraysOnly(path).load()
-    with open(path, 'rb') as f: return _ArraysOnly(f).load()
-
 # %% ../nbs/00_skeleton.ipynb #2c31c339
 AXES = {'camera': 'x right, y down, z forward (away from the camera)',
         'world': 'z up, x and y on the floor',
@@ -300,26 +285,7 @@ def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
     "Positions as a float32 tensor (T, J, 3), or (T, J, 3, N) for several people, joints in the skeleton's order."
     missing = [j for j in skeleton.joints if j not in ds.keypoints.values]
-    if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with select() first")
+    if missing: raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
     p = ds.position.sel(keypoints=list(skeleton.joints), space=list('xyz')).transpose('time', 'keypoints', 'space', 'individuals').values
     p = torch.from_numpy(np.array(p, 'float32'))
     return p[..., 0] if p.shape[-1] == 1 else p
-
-# %% ../nbs/00_skeleton.ipynb #bf402635
-@contextmanager
-def whole_file(path, # where the file shall stand
-               sync=False, # push it to the disk before it takes its place
-               ending='.part'): # of the temporary name, for writers that go by it
-    "A temporary path beside `path`: when the block ends well the file takes its place, else it is removed."
-    path = Path(path); part = path.with_name(f'.{path.name}.{os.getpid()}{ending}')
-    try:
-        yield part
-        if sync: _to_disk(part)
-        os.replace(part, path)
-        if sync and os.name == 'posix': _to_disk(path.parent)
-    finally: part.unlink(missing_ok=True)
-
-def _to_disk(path):
-    f = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try: os.fsync(f)
-    finally: os.close(f)

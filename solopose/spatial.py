@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .skeleton import whole_file
+from .files import whole_file
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's pictures, RGB 0..1

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from html import escape
-from .skeleton import SKELETON, check_poses, whole_file
+from .files import whole_file
+from .skeleton import SKELETON, check_poses
 
 # %% ../nbs/09_viz.ipynb #8f196a29
 def browser_path(): # path, or None

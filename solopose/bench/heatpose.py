@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
-from ..skeleton import whole_file
+from ..files import whole_file
 
 # %% ../../nbs/bench/60_heatpose.ipynb #c9401b35
 @dataclass

@@ -24,8 +24,9 @@ from fastcore.script import Param, call_parse
 from ..cameras import Camera, world_to_camera
 from .takes import Take, TakeError, Takes, View, in_one_room, moving_person
 from ..kabsch import apply_rigid, invert_rigid, kabsch
-from ..skeleton import SKELETON, whole_file
-from ..universal import FRAMES, TorsoSize, Universal, disagreement, fit_views, key_frame, reference_from, reference_points, to_universal
+from ..files import whole_file
+from ..skeleton import SKELETON
+from ..universal import FRAMES, TorsoSize, Universal, multiview_error, fit_views, key_frame, reference_from, reference_points, to_universal
 
 # %% ../../nbs/data/36_augmotion.ipynb #11b5275e
 CHOICES = dict(interpolation=('nearest', 'linear'), frame=tuple(FRAMES), scope=('video', 'clip'), reference=('paper', 'data'), split=('subject', 'take', 'paper'))
@@ -97,7 +98,7 @@ def _gaps(poses, views, key, collection):
     if None in poses: return {v.name: 0. for v in views}
     fits = fit_views(poses, key=key, check=False, frame=collection.frame)
     flat = {n: to_universal(p, fits[n]) for n, p in poses.items()}
-    return {n: disagreement([p, flat[views[0].name]])[1] for n, p in flat.items()}
+    return {n: multiview_error([p, flat[views[0].name]])[1] for n, p in flat.items()}
 
 # %% ../../nbs/data/36_augmotion.ipynb #85390cd5
 def _view_facts(v, gap):
@@ -603,7 +604,7 @@ def views_apart(each, # dict: view -> poses (T, 15, 3) in the frame of its camer
     "Mean and largest distance between the views of a take, mm: before projection (pelvis in common) and after it; and the projected poses."
     fits = fit_views(each, key=key, check=False, frame=frame)
     root, after = lambda p: p - p[:, [SKELETON.index('pelvis')]], {k: to_universal(p, fits[k]) for k, p in each.items()}
-    return disagreement([root(p) for p in each.values()]), disagreement(after.values()), after
+    return multiview_error([root(p) for p in each.values()]), multiview_error(after.values()), after
 
 # %% ../../nbs/data/36_augmotion.ipynb #af953797
 def make_up_figure(ds): # of `open_augmotion`

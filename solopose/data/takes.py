@@ -13,9 +13,10 @@ from pathlib import Path
 import re, zipfile
 import numpy as np
 from fastcore.basics import patch
-from ..skeleton import SKELETON, Skeleton, select, recipe, forward, facing, twist, read_pickle
+from ..files import read_pickle
+from ..skeleton import SKELETON, Skeleton, convert_joints, recipe, forward, facing, twist
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
-from ..universal import lean
+from ..universal import trunk_tilt
 
 # %% ../../nbs/data/30_takes.ipynb #082b6dd0
 def _random_person(rng, frames, fps):
@@ -31,7 +32,7 @@ def _upright_person(rng, frames, fps):
     "The first random person who stands upright for a moment, with knees or head that tell front from back."
     while True:
         points = _random_person(rng, frames, fps)
-        if lean(points, (0, 0, 1)).min() < 12 and np.median(facing(points)) > .3: return points
+        if trunk_tilt(points, (0, 0, 1)).min() < 12 and np.median(facing(points)) > .3: return points
 
 # %% ../../nbs/data/30_takes.ipynb #584bad05
 def ring(points, # what the cameras look at (..., 3), mm, world, z up
@@ -146,7 +147,7 @@ def unified(self:Take,
             view=None, # name of a view, see `joints`
             **made_of): # other sources for a keypoint, e.g. head=('l_ear', 'r_ear')
     "The fifteen keypoints by name (T, 15, 3), mm, in the take's own frame."
-    return select(self.joints(view), self.skeleton, **made_of)
+    return convert_joints(self.joints(view), self.skeleton, **made_of)
 
 # %% ../../nbs/data/30_takes.ipynb #42e62ecc
 @patch

@@ -20,7 +20,8 @@ import xarray as xr
 from fastcore.script import Param, call_parse
 from scipy.ndimage import median_filter
 from ..model import create_model
-from ..skeleton import SKELETON, check_poses, pose_dataset, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON, SKELETONS, check_poses, pose_dataset
 from ..video.frames import VideoError, blend_windows, calmed, crop_frames, letterbox_box, read_video, video_windows
 
 # %% ../../nbs/predict/50_run.ipynb #a82e8f4c
@@ -70,7 +71,7 @@ def read_poses(
         joints, confidence = model.heatpose.decode(out.logits, how='sharp') if out.logits is not None else (out.joints, torch.ones_like(out.joints[..., 0]))
         parts.append((joints, confidence, *_points(out.logits2d)))
     joints, confidence, xy, sure = (blend_windows(torch.cat(x).float().cpu(), windows, weights) for x in zip(*parts))
-    return joints - joints[:, [SKELETON.joints.index(model.config.root)]], confidence, xy, sure
+    return joints - joints[:, [model.skeleton.index(model.config.root)]], confidence, xy, sure
 
 # %% ../../nbs/predict/50_run.ipynb #b7cca887
 def boxes_around(
@@ -181,9 +182,10 @@ def exposed(
 # %% ../../nbs/predict/50_run.ipynb #045a57c9
 def exchanged(
     joints, # (T, 15, 3), mm
-    price:float=.05): # of a frame with exchanged sides
+    price:float=.05, # of a frame with exchanged sides
+    skeleton=SKELETON): # its joints
     "In which frames (T,) left and right have to be exchanged so that the line from right to left never jumps."
-    x = np.asarray(joints); across = sum(x[:, SKELETON.index(f'l_{j}')] - x[:, SKELETON.index(f'r_{j}')] for j in ('hip', 'shoulder'))
+    x = np.asarray(joints); across = sum(x[:, skeleton.index(f'l_{j}')] - x[:, skeleton.index(f'r_{j}')] for j in ('hip', 'shoulder'))
     across = across / np.linalg.norm(across, axis=-1, keepdims=True).clip(1e-6)
     same = (across[1:] * across[:-1]).sum(-1)
     return cheapest_path(np.array([[0., price]] * len(x)), [np.array([[1 - c, 1 + c], [1 + c, 1 - c]]) for c in same]).astype(bool)
@@ -232,7 +234,7 @@ def predict_video(
             b = np.atleast_2d(boxes); b = b[np.minimum(np.arange(len(crops)), len(b) - 1)]; px = b[:, None, :2] + xy.numpy() * (b[:, None, 2:] - b[:, None, :2])
             used = b
             if k < passes - 1: boxes = boxes_around(px, sure)
-    order = np.where(exchanged(joints)[:, None], SKELETON.mirror, range(len(SKELETON)))
+    order = np.where(exchanged(joints, skeleton=model.skeleton)[:, None], model.skeleton.mirror, range(len(model.skeleton)))
     joints, confidence, px = (np.asarray(x)[np.arange(len(x))[:, None], order] for x in (joints, confidence, px))
     joints, px = (calmed(x, video.fps or video.rate, smooth) for x in (joints, px))
     poses = _dataset(model, video, times, joints, confidence, px / scale, used / scale)
@@ -250,7 +252,7 @@ def square(
 def _dataset(model, video, times, joints, confidence, px, boxes):
     "All answers as one dataset with names, units and times."
     fps = float(video.fps) if len(times) > 1 and video.fps else float(video.rate)
-    ds = pose_dataset(joints, fps, confidence, frame=model.config.target_frame, root=model.config.root, model=model.config.name, source_file=Path(video.path).name)
+    ds = pose_dataset(joints, fps, confidence, frame=model.config.target_frame, root=model.config.root, skeleton=model.skeleton, model=model.config.name, source_file=Path(video.path).name)
     ds = ds.assign_coords(time=times, image_space=['u', 'v'], corner=['left', 'top', 'right', 'bottom'])
     ds['image_position'] = (('time', 'image_space', 'keypoints', 'individuals'), px.transpose(0, 2, 1)[..., None].astype(np.float32), dict(unit='px', of='source video'))
     ds['box'] = (('time', 'corner', 'individuals'), boxes[..., None].astype(np.float32), dict(unit='px', of='source video'))
@@ -283,9 +285,10 @@ def constant_of(model): # a model of `load_weights`
 def poses_to_json(
     poses:xr.Dataset): # of `predict_video`
     "Plain lists and names: everything of the dataset that a JavaScript or Blender user needs."
+    skeleton = SKELETONS[poses.attrs['skeleton']]
     p = poses.position.isel(individuals=0).transpose('time', 'keypoints', 'space').values
     r = lambda x, n: np.round(np.asarray(x, np.float64), n).tolist()
-    return dict(**{k: poses.attrs[k] for k in ('fps', 'unit', 'frame', 'axes', 'root', 'model', 'source_file')}, keypoints=list(SKELETON.joints), parents=list(SKELETON.parents),
+    return dict(**{k: poses.attrs[k] for k in ('fps', 'unit', 'frame', 'axes', 'root', 'model', 'source_file')}, keypoints=list(skeleton.joints), parents=list(skeleton.parents),
                 time=r(poses.time, 4), position=r(p, 1), confidence=r(poses.confidence.isel(individuals=0), 3),
                 image_position=r(poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space'), 1))
 
@@ -303,7 +306,7 @@ def write_results(
         js.write_text(json.dumps(poses_to_json(found.poses)))
         px = found.poses.image_position.isel(individuals=0).transpose('time', 'keypoints', 'image_space').values
         scale = found.video.width / found.video.source_size[0]
-        save_html(pose_player(found.poses, found.video, truth=truth, points2d=px * scale, title=Path(found.video.path).name), page)
+        save_html(pose_player(found.poses, found.video, truth=truth, skeleton=SKELETONS[found.poses.attrs['skeleton']], points2d=px * scale, title=Path(found.video.path).name), page)
     return made
 
 # %% ../../nbs/predict/50_run.ipynb #54f195e9

@@ -16,7 +16,8 @@ import torch
 from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import save_file
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 
 # %% ../../nbs/synth/20_bodies.ipynb #a822de1f
 CONTROLS = dict(pelvis='root', spine='spine04', chest='spine02', neck='neck01', head='head',
@@ -125,6 +126,12 @@ def _soles(vertices, foot):
         out.append([vertices[:, m[low & (back > lo) & (back < hi)]].mean(1) for lo, hi in ((.8, 1.01), (.2, .4))])
     return np.moveaxis(np.array(out), 2, 0)
 
+# %% ../../nbs/synth/20_bodies.ipynb #bd90152e
+def _nose(vertices, on_head):
+    "Tip of the nose at rest (N, 3), m: the foremost vertices of the mean head. vertices (N, V, 3), on_head (V,)."
+    forward = torch.where(on_head, -vertices.mean(0)[:, 1], -torch.inf)
+    return vertices[:, forward.topk(8).indices].mean(1).numpy()
+
 # %% ../../nbs/synth/20_bodies.ipynb #97926c0a
 class BodyPack:
     "People read from a pack; tensors in metres, float32."
@@ -138,6 +145,7 @@ class BodyPack:
         self.part = self.weights.argmax(1)
         self.regions = t.get('regions', torch.as_tensor(body_regions(self.vertices.float().mean(0), self.heads.mean(0), self.crown.mean(0), self.part)))
         self.soles = _soles(self.vertices.float().numpy(), self.region('foot').numpy())
+        self.nose = _nose(self.vertices.float(), self.part == list(CONTROLS).index('head'))
         self.shapes = dict(zip(self.about.get('shapes', '').split(), t['shapes'].numpy().T)) if 'shapes' in t else {}
     def __len__(self): return len(self.vertices)
     def region(self, *names):
@@ -239,13 +247,21 @@ def body_keypoints(
     heads, # rest heads (19, 3), m
     crown, # top of the head at rest, (3,), m
     R, # skin rotations (T, 19, 3, 3)
-    at): # head positions (T, 19, 3), m
-    "The 15 keypoints at true joint centres, (T, 15, 3) m: bone heads; pelvis in the middle of the hips; `head` is the crown, as in Human3.6M."
-    names = list(CONTROLS); where = lambda k: at[:, names.index(k)]
+    at, # head positions (T, 19, 3), m
+    skeleton=SKELETON, # which keypoints
+    nose=None): # tip of the nose at rest, (3,), m, if the skeleton has one
+    "The keypoints of a skeleton at true joint centres, (T, J, 3) m. ValueError for one that the body does not know."
+    names = list(CONTROLS)
+    where = lambda k: at[:, names.index(k)]
+    on_head = lambda p: where('head') + R[:, names.index('head')] @ (p - heads[names.index('head')])
     limb = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm', wrist='hand')
-    top = where('head') + R[:, names.index('head')] @ (crown - heads[names.index('head')])
-    pts = {'pelvis': where('pelvis'), 'neck': where('neck'), 'head': top, **{f'{s}_{j}': where(f'{s}_{c}') for s in 'lr' for j, c in limb.items()}}
-    return np.stack([pts[j] for j in SKELETON.joints], 1)
+    pts = {'pelvis': where('pelvis'), 'spine': where('chest'), 'neck': where('neck'), 'head_top': on_head(crown)}
+    pts |= {f'{s}_{j}': where(f'{s}_{c}') for s in 'lr' for j, c in limb.items()}
+    pts['head'] = where('head') if 'head_top' in skeleton.joints else pts['head_top']
+    if nose is not None: pts['nose'] = on_head(nose)
+    missing = [j for j in skeleton.joints if j not in pts]
+    if missing: raise ValueError(f"skeleton {skeleton.name!r}: a drawn body has no {', '.join(missing)}; it has {', '.join(pts)}")
+    return np.stack([pts[j] for j in skeleton.joints], 1)
 
 # %% ../../nbs/synth/20_bodies.ipynb #13d952f2
 def stand(**angles):

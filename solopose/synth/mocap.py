@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 from .bodies import ANGLES, CONTROLS, LIMITS, PARENT, _local, _turn
 from .motion import Motion, on_floor, random_motion
-from ..skeleton import whole_file
+from ..files import whole_file
 
 # %% ../../nbs/synth/22_mocap.ipynb #f71022b0
 class CaptureError(ValueError):

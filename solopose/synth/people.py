@@ -16,7 +16,8 @@ import torch
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from torch.utils.data import IterableDataset, get_worker_info
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion
@@ -34,13 +35,14 @@ class People:
                  motions=None, # captured motions to mix in: a `MotionPack`, the path of one, or anything with `draw(rng, n, fps)`
                  kind:str='any', # 'train' and 'test' keep motions apart, see `held_out` and `motions_of`; 'any' uses all
                  device:str='cpu', # 'cpu' or 'cuda'
-                 how:str='auto'): # 'raycast', 'splat', or 'auto': what can be had
+                 how:str='auto', # 'raycast', 'splat', or 'auto': what can be had
+                 skeleton=SKELETON): # keypoints of the truth
         self.pack = pack if isinstance(pack, BodyPack) else BodyPack(pack)
         self.scene, self.people, self.motions, self.kind, self.device, self.how = scene or SceneRange(), list(people if people is not None else range(len(self.pack))), motions_of(motions, kind), kind, device, how
         self.body = small_pack(self.pack, self.scene.size)  # as many triangles as the pictures need
         self.tailor, self.bank = Tailor(self.body), texture_bank(self.scene.textures, photos=self.scene.photos, device=device)
         self.low = torch.cat([self.body.region('foot').nonzero()[:, 0], torch.arange(0, len(self.body.weights), 3)]).unique()
-        self.crowd = None
+        self.crowd, self.skeleton = None, skeleton
 
 # %% ../../nbs/synth/28_people.ipynb #21de7943
 HELD_OUT = ('stairs', 'sideways', 'side_kick', 'kneel', 'lie_side', 'fold', 'punch') # families of drawn motion that only the test set has
@@ -81,7 +83,7 @@ def actor(self:People,
     n:int, # frames
     fps:float|None=None, # frames/s, default the scene's
     single:bool=False): # every frame another moment of the motion, far apart
-    "One person in motion on the floor: dict of outfit, maps of the controls (n, 19, 3, 4) m, keypoints (n, 15, 3) m, name, person."
+    "One person in motion on the floor: dict of outfit, maps of the controls (n, 19, 3, 4) m, keypoints (n, 15, 3) m and the truth in its own skeleton (n, J, 3) m, name, person."
     who, fps = int(rng.choice(self.people)), fps or self.scene.fps
     move = self.motion(rng, 10 * n if single else n, 5. if single else fps)
     pick = rng.choice(10 * n, n, replace=False) if single else slice(None)  # single: moments up to two seconds a frame apart
@@ -93,7 +95,8 @@ def actor(self:People,
     maps = torch.as_tensor(np.concatenate([R, shift[..., None]], -1)).float()
     lift = path - path.mean(0) * [1, 1, 0]; lift[:, 2] -= self._lowest(outfit, maps).numpy()
     maps[..., 3] += torch.as_tensor(lift)[:, None].float()
-    return dict(outfit=outfit, maps=maps, keypoints=body_keypoints(self.pack.heads[who], self.pack.crown[who], R, at + lift[:, None]), name=move.name, person=who)
+    points = lambda s: body_keypoints(self.pack.heads[who], self.pack.crown[who], R, at + lift[:, None], s, self.pack.nose[who])
+    return dict(outfit=outfit, maps=maps, keypoints=points(SKELETON), truth=points(self.skeleton), name=move.name, person=who)
 
 # %% ../../nbs/synth/28_people.ipynb #7850cbc5
 @patch
@@ -105,17 +108,18 @@ def _lowest(self:People, outfit, maps):
     return (torch.einsum('nvkc,vc->nvk', rows[:, outfit.bones[i]], rest) * outfit.weights[i]).sum(-1).amin(1)
 
 # %% ../../nbs/synth/28_people.ipynb #9834bf40
-_BELONGS = dict(pelvis='pelvis spine l_thigh r_thigh', neck='neck chest head l_clavicle r_clavicle', head='head',
+_BELONGS = dict(pelvis='pelvis spine l_thigh r_thigh', neck='neck chest head l_clavicle r_clavicle', spine='spine pelvis chest', head='head', head_top='head', nose='head',
     **{f'{s}_{j}': ' '.join(p if p in ('pelvis', 'chest') else f'{s}_{p}' for p in parts.split()) for s in 'lr' for j, parts in dict(
         hip='pelvis thigh', knee='thigh shank', ankle='shank foot', shoulder='upperarm clavicle chest', elbow='upperarm forearm', wrist='forearm hand').items()})
-def belongs():
-    "Which controls belong to which keypoint, (15, 19) bool."
-    return torch.tensor([[c in _BELONGS[j].split() for c in CONTROLS] for j in SKELETON.joints])
+def belongs(
+    skeleton=SKELETON): # its keypoints
+    "Which controls belong to which keypoint, (J, 19) bool."
+    return torch.tensor([[c in _BELONGS[j].split() for c in CONTROLS] for j in skeleton.joints])
 
 # %% ../../nbs/synth/28_people.ipynb #e26211e2
 @patch
 def _seen(self:People, shots, hits, near, before, targets, part):
-    "Metres before each keypoint and whether it is seen, (F, 15) each. `part`: control of each vertex of the actor."
+    "Metres before each keypoint and whether it is seen, (F, J) each. `part`: control of each vertex of the actor."
     gap, who, face = self.crowd.first(shots, targets, hits); h, w = shots.size
     cam = targets @ shots.R.transpose(1, 2) + shots.t[:, None]; q = cam @ shots.K.transpose(1, 2); q = q[..., :2] / q[..., 2:]
     inside = ((q >= 0) & (q < torch.tensor([w, h], device=q.device))).all(-1) & (cam[..., 2] > .05)
@@ -123,7 +127,7 @@ def _seen(self:People, shots, hits, near, before, targets, part):
     reach = cam.norm(dim=-1)
     gap = torch.where(inside & before[f, y, x], reach, torch.where(inside & (near[f, y, x] < reach - gap - .02), reach - near[f, y, x], gap))
     met = self.crowd.faces[face.clamp(min=0).long(), 0]
-    own = (who == 0) & belongs().to(q.device)[torch.arange(15, device=q.device), part.to(q.device)[met]]
+    own = (who == 0) & belongs(self.skeleton).to(q.device)[torch.arange(len(self.skeleton), device=q.device), part.to(q.device)[met]]
     return gap, inside & (gap < .22) & (own | (gap < .02))
 
 # %% ../../nbs/synth/28_people.ipynb #9f895623
@@ -177,9 +181,9 @@ def _contacts(keypoints, device):
 @patch
 def clip(self:People,
     seed): # number of the clip, or a tuple of numbers
-    "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, visible (T, 15), surface (T, S/4, S/4, 4) int8, K, name, person."
+    "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, J, 3) mm camera, uv (T, J, 2) px, hidden (T, J) m, visible (T, J), surface (T, S/4, S/4, 4) int8, K, name, person."
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
-    me = self.actor(rng, n, single=scene.single); kp = me['keypoints']
+    me = self.actor(rng, n, single=scene.single); kp, truth = me['keypoints'], me['truth']
     views = [_view(rng, kp[i:i + 1], scene) for i in range(n)] if scene.single else [_view(rng, kp, scene)]
     R, t = (np.concatenate([v[i] for v in views]) for i in (0, 1)); K = np.stack([v[2] for v in views]).repeat(n // len(views), 0)
     eyes = -np.einsum('tji,tj->ti', R, t)
@@ -194,10 +198,10 @@ def clip(self:People,
     move = None if scene.single or n == 1 else lambda: flow(crowd, shots, hits, torch.arange(len(actors) * n, device=self.device).sub(1).clamp(min=0))
     frames, before = finish(rng, rgb, scene, self.bank, move)
     part = me['outfit'].bones.gather(1, me['outfit'].weights.argmax(1, keepdim=True))[:, 0]
-    gap, visible = self._seen(shots, hits, near, before, torch.as_tensor(kp).float().to(self.device), part)
-    cam = np.einsum('tij,tkj->tki', R, kp) + t[:, None]; uv = np.einsum('tij,tkj->tki', K, cam)
+    gap, visible = self._seen(shots, hits, near, before, torch.as_tensor(truth).float().to(self.device), part)
+    cam = np.einsum('tij,tkj->tki', R, truth) + t[:, None]; uv = np.einsum('tij,tkj->tki', K, cam)
     as32 = lambda x: torch.as_tensor(np.asarray(x)).float().to(self.device)
-    self.who = hits.who; surface = self._surface(shots, hits, before, part, as32(cam)[:, PELVIS])
+    self.who = hits.who; surface = self._surface(shots, hits, before, part, as32(cam)[:, self.skeleton.index('pelvis')])
     return dict(frames=frames, surface=surface, joints=as32(cam * 1000), uv=as32(uv[..., :2] / uv[..., 2:]), hidden=gap, visible=visible, K=as32(K), name=me['name'], person=me['person'])
 
 # %% ../../nbs/synth/28_people.ipynb #3b51275a
@@ -230,10 +234,11 @@ def people_of(
 # %% ../../nbs/synth/28_people.ipynb #8e785e78
 TRUTH = ('joints', 'uv', 'visible', 'surface') # arrays of a clip that go into a sample, beside its frames
 def sample_of(
-    clip): # of `People.clip`, or several in one, as tensors or arrays
-    "A training sample: frames (..., T, 3, S, S) uint8, joints (..., T, 15, 3) mm from the pelvis, uv (..., T, 15, 2) fractions of the picture, mask and visible (..., T, 15) bool, surface as in `People.clip`."
+    clip, # of `People.clip`, or several in one, as tensors or arrays
+    skeleton=SKELETON): # its keypoints
+    "A training sample: frames (..., T, 3, S, S) uint8, joints (..., T, J, 3) mm from the pelvis, uv (..., T, J, 2) fractions of the picture, mask and visible (..., T, J) bool, surface as in `People.clip`."
     frames, joints, uv, visible, surface = (torch.as_tensor(clip[k]) for k in ('frames', *TRUTH))
-    return dict(frames=frames.movedim(-1, -3), joints=joints - joints[..., [PELVIS], :], uv=uv / frames.shape[-2], mask=torch.ones_like(visible), visible=visible, surface=surface)
+    return dict(frames=frames.movedim(-1, -3), joints=joints - joints[..., [skeleton.index('pelvis')], :], uv=uv / frames.shape[-2], mask=torch.ones_like(visible), visible=visible, surface=surface)
 
 # %% ../../nbs/synth/28_people.ipynb #c97e03a2
 class SynthStream(IterableDataset):
@@ -247,14 +252,15 @@ class SynthStream(IterableDataset):
                  seed:int=0, # of everything
                  start:int=0, # first item, to go on where a run had stopped
                  motions=None, # captured motions to mix in
-                 device='cpu'): # where to draw
+                 device='cpu', # where to draw
+                 skeleton=SKELETON): # keypoints of the truth
         if kind not in KINDS: raise ValueError(f"kind={kind!r}: choose 'train' or 'test'")
         self.pack, self.scene, self.kind, self.seed, self.start, self.motions, self.device = pack, replace(scene or SceneRange(), frames=frames, size=size), kind, seed, start, motions, device
-        self.people = None
+        self.people, self.skeleton = None, skeleton
     def __getstate__(self): return self.__dict__ | dict(people=None)  # a worker process makes its own
     def __getitem__(self, k):
-        if self.people is None: self.people = people_of(self.kind, self.pack, self.scene, self.motions, device=self.device)
-        return sample_of(self.people.clip((self.seed, KINDS.index(self.kind), int(k))))
+        if self.people is None: self.people = people_of(self.kind, self.pack, self.scene, self.motions, device=self.device, skeleton=self.skeleton)
+        return sample_of(self.people.clip((self.seed, KINDS.index(self.kind), int(k))), self.skeleton)
     def __iter__(self):
         info = get_worker_info(); w, n = (info.id, info.num_workers) if info else (0, 1)
         k = self.start + w

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from ..skeleton import whole_file
+from ..files import whole_file
 if find_spec('pytorch_lightning'):
     from pytorch_lightning.callbacks import Callback
     from pytorch_lightning.plugins.io import TorchCheckpointIO

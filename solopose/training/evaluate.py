@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'FPS', 'training_poses', 'baselines', 'view_of', 'binned', 'predict_pool', 'errors', 'interval', 'by_group',
-           'report', 'score', 'run_facts', 'report_text', 'must_exist', 'solopose_evaluate']
+           'report', 'score', 'run_facts', 'report_text', 'solopose_evaluate']
 
 # %% ../../nbs/training/42_evaluate.ipynb #9e7741ce
 import json
@@ -19,7 +19,8 @@ from fastcore.script import Param, call_parse
 from ..metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
 from ..model import create_model, source_commit
 from .pools import Pool, draw_clip, draw_pool
-from ..skeleton import SKELETON, whole_file
+from ..files import must_exist, whole_file
+from ..skeleton import SKELETON
 from ..synth.people import PELVIS
 from ..video.frames import calmed
 
@@ -164,15 +165,6 @@ def report_text(
     for part in ('joint', 'action', 'azimuth', 'elevation', 'visibility'):
         lines.append(f"by {part}: " + ', '.join(f"{k} {v['mpjpe']:.0f}" for k, v in r[part].items()))
     return '\n'.join(lines)
-
-# %% ../../nbs/training/42_evaluate.ipynb #7c0de111
-def must_exist(
-    path, # file, or nothing if none was named
-    what:str, # it should be
-    flag:str, # that names it
-    maker:str): # what builds one
-    "FileNotFoundError in one line for a file that was named and is not there."
-    if path and not Path(path).is_file(): raise FileNotFoundError(f'{path}: no such {what}; leave {flag} out, or build one with {maker}')
 
 # %% ../../nbs/training/42_evaluate.ipynb #a0fd076b
 @call_parse

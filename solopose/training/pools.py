@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
-from ..skeleton import SKELETON, whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from ..synth.people import KINDS, PELVIS, TRUTH, SceneRange, people_of, sample_of
 
 # %% ../../nbs/training/40_pools.ipynb #0fbef502
@@ -176,9 +177,9 @@ def augment_draws(
 MIRRORED = torch.tensor([0, *(1 + list(CONTROLS).index(dict(l_='r_', r_='l_').get(c[:2], c[:2]) + c[2:]) for c in CONTROLS)]) # label of a surface -> label of its mirror image
 
 # %% ../../nbs/training/40_pools.ipynb #913de491
-def _mirror(b, flip):
+def _mirror(b, flip, skeleton):
     "Mirror the clips that `flip` names: x turned over, left and right swapped by name."
-    order = torch.tensor(SKELETON.mirror, device=flip.device); at = lambda like: flip.view(-1, *[1] * (like.ndim - 1))
+    order = torch.tensor(skeleton.mirror, device=flip.device); at = lambda like: flip.view(-1, *[1] * (like.ndim - 1))
     out = {k: torch.where(at(v), v[..., order] if k in ('mask', 'visible') else v[..., order, :] if k in ('joints', 'uv') else v.flip(-1), v) for k, v in b.items() if k != 'surface'}
     sign = torch.where(flip, -1., 1.).view(-1, 1, 1)
     if 'surface' in b:
@@ -199,9 +200,10 @@ def _turn_surface(s, theta, rot):
 def augment(
     batch:dict, # of `Pool.sample`
     draws:dict, # of `augment_draws`, on the same device
-    camera:bool=True): # the joints have the camera's axes, so they turn with the picture
+    camera:bool=True, # the joints have the camera's axes, so they turn with the picture
+    skeleton=SKELETON): # keypoints of the truth
     "Mirror, turn, zoom, shift and recolour clips; returns float frames in 0..1 with the truth changed alike."
-    b = _mirror({k: batch[k] for k in ('frames', 'joints', 'uv', 'mask', 'visible', 'surface') if k in batch}, draws['flip'])
+    b = _mirror({k: batch[k] for k in ('frames', 'joints', 'uv', 'mask', 'visible', 'surface') if k in batch}, draws['flip'], skeleton)
     x, n, a, s, d = b['frames'].float() / 255, len(b['frames']), draws['turn'], draws['zoom'], draws['shift']
     rot = torch.stack([a.cos(), -a.sin(), a.sin(), a.cos()], -1).view(n, 2, 2)  # picture -> turned picture
     theta = torch.cat([rot.transpose(1, 2) / s[:, None, None], -(rot.transpose(1, 2) @ (2 * d)[..., None]) / s[:, None, None]], -1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
-from ..skeleton import whole_file
+from ..files import whole_file
 
 # %% ../../nbs/video/15_frames.ipynb #ec9949b1
 class VideoError(ValueError):
