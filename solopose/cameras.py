@@ -9,15 +9,39 @@ __all__ = ['LENSES', 'Camera', 'world_to_camera', 'camera_to_world', 'look_at', 
 # %% ../nbs/03_cameras.ipynb #03af9628
 from dataclasses import dataclass
 import numpy as np
-import torch
 from fastcore.basics import patch
+from .arrays import floats, like, namespace
 
 # %% ../nbs/03_cameras.ipynb #34774c40
 LENSES = {'opencv': 2., 'h36m': 1.} # model of the lens -> how often it counts the mixed tangential products
 
+# %% ../nbs/03_cameras.ipynb #43206ebb
+def _check_shapes(camera):
+    "ValueError unless K, R and t have the shapes of a camera."
+    for name, want in dict(K=(3, 3), R=(3, 3), t=(3,)).items():
+        has = getattr(camera, name).shape
+        if has != want: raise ValueError(f"camera {camera.name!r}: {name} has shape {has}, wanted {want}")
+
+def _check_rotation(camera):
+    "ValueError unless R is a rotation."
+    R = camera.R
+    if np.allclose(R @ R.T, np.eye(3), atol=1e-4) and np.linalg.det(R) > 0: return
+    raise ValueError(f"camera {camera.name!r}: R is no rotation (det {np.linalg.det(R):.3g}); "
+                     "give the matrix that turns world into camera axes")
+
+def _check_lens(camera):
+    "ValueError unless there are five coefficients, and a model that says what they mean."
+    n = 5 if camera.distortion is None else len(camera.distortion)
+    if n != 5:
+        raise ValueError(f"camera {camera.name!r}: distortion has {n} numbers, wanted k1, k2, p1, p2, k3")
+    if camera.model not in LENSES:
+        raise ValueError(
+            f"camera {camera.name!r}: lens model {camera.model!r} is not one of {', '.join(LENSES)}")
+
+# %% ../nbs/03_cameras.ipynb #719df3f6
 @dataclass
 class Camera:
-    "A pinhole camera: K (3, 3) px, R (3, 3) and t (3,) mm from world to camera, size (w, h) px, distortion (k1, k2, p1, p2, k3) of a model of LENSES, or None."
+    "A pinhole camera: K px, R and t (mm) from world to camera, size (width, height) px, and its lens."
     K: np.ndarray # intrinsics (3, 3), px
     R: np.ndarray = None # rotation world to camera (3, 3); None is the identity
     t: np.ndarray = None # translation world to camera (3,), mm; None is zero
@@ -29,14 +53,11 @@ class Camera:
         self.K = np.asarray(self.K, float)
         self.R = np.eye(3) if self.R is None else np.asarray(self.R, float)
         self.t = np.zeros(3) if self.t is None else np.asarray(self.t, float).reshape(-1)
-        for n, want in dict(K=(3, 3), R=(3, 3), t=(3,)).items():
-            if getattr(self, n).shape != want: raise ValueError(f"camera {self.name!r}: {n} has shape {getattr(self, n).shape}, wanted {want}")
-        if not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-4) or np.linalg.det(self.R) < 0:
-            raise ValueError(f"camera {self.name!r}: R is no rotation (det {np.linalg.det(self.R):.3g}); give the matrix that turns world into camera axes")
-        if self.distortion is not None:
-            self.distortion = tuple(float(k) for k in np.ravel(self.distortion))
-            if len(self.distortion) != 5: raise ValueError(f"camera {self.name!r}: distortion has {len(self.distortion)} numbers, wanted k1, k2, p1, p2, k3")
-        if self.model not in LENSES: raise ValueError(f"camera {self.name!r}: lens model {self.model!r} is not one of {', '.join(LENSES)}")
+        if self.distortion is not None: self.distortion = tuple(float(k) for k in np.ravel(self.distortion))
+        for check in (_check_shapes, _check_rotation, _check_lens): check(self)
+    def __eq__(self, other):
+        if not isinstance(other, Camera): return NotImplemented
+        return all(np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values()))
 
 # %% ../nbs/03_cameras.ipynb #ab91fd2c
 @patch(as_prop=True)
@@ -45,44 +66,51 @@ def centre(self:Camera):
     return -self.R.T @ self.t
 
 # %% ../nbs/03_cameras.ipynb #67cc2db5
-def _like(a, p):
-    if torch.is_tensor(p): return torch.as_tensor(np.asarray(a.detach().cpu() if torch.is_tensor(a) else a), dtype=p.dtype if p.is_floating_point() else torch.float32, device=p.device)
-    return np.asarray(a.detach().cpu() if torch.is_tensor(a) else a, dtype=p.dtype if p.dtype.kind == 'f' else float)
-
 def _points(p, n, what):
-    p = p if torch.is_tensor(p) else np.asarray(p)
-    if not p.shape or p.shape[-1] != n: raise ValueError(f"{what} of shape {tuple(p.shape)} must end in {n} coordinates")
-    return p if (p.is_floating_point() if torch.is_tensor(p) else p.dtype.kind == 'f') else p * 1.
+    "Floating points (..., n); ValueError for another number of coordinates."
+    p = floats(p, what)
+    if not p.ndim or p.shape[-1] != n:
+        raise ValueError(f"{what} of shape {tuple(p.shape)} must end in {n} coordinates")
+    return p
 
 # %% ../nbs/03_cameras.ipynb #826c8c4d
 def world_to_camera(points, # (..., 3), mm, world, numpy or torch
                     camera): # Camera
     "Points in the frame of the camera: $R X + t$."
     p = _points(points, 3, 'points')
-    return p @ _like(camera.R.T, p) + _like(camera.t, p)
+    return p @ like(camera.R.T, p) + like(camera.t, p)
 
 # %% ../nbs/03_cameras.ipynb #ce4db837
 def camera_to_world(points, # (..., 3), mm, camera frame, numpy or torch
                     camera): # Camera
     "Points in the world: $R^T (X - t)$."
     p = _points(points, 3, 'points')
-    return (p - _like(camera.t, p)) @ _like(camera.R, p)
+    return (p - like(camera.t, p)) @ like(camera.R, p)
 
 # %% ../nbs/03_cameras.ipynb #f8af6f3f
+def _unit(v): return v / np.linalg.norm(v)
+
+def _viewing(eye, target, up):
+    "Axes (3, 3) of a level camera at `eye` that looks at `target`."
+    z = target - eye
+    if not z.any():
+        raise ValueError(f"eye and target are the same point {eye}; move one of them")
+    z = _unit(z)
+    x = np.cross(z, up)
+    if not up.any() or np.linalg.norm(x) < 1e-6 * np.linalg.norm(up):
+        raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
+    x = _unit(x)
+    return np.stack([x, np.cross(z, x), z])
+
+# %% ../nbs/03_cameras.ipynb #32191ef6
 def look_at(eye, # where the camera stands (3,), mm, world
             target, # point in the middle of the picture (3,), mm, world
             up=(0, 0, 1), # direction that is up in the world
             roll=0.): # turn of the camera about its viewing direction, degrees, clockwise
     "Rotation (3, 3) and translation (3,) from world to a camera at `eye` that looks at `target`."
     eye, target, up = (np.asarray(v, float) for v in (eye, target, up))
-    z = target - eye
-    if np.linalg.norm(z) == 0: raise ValueError(f"eye and target are the same point {eye}; move one of them")
-    z = z / np.linalg.norm(z)
-    x = np.cross(z, up)
-    if np.linalg.norm(x) < 1e-6 * np.linalg.norm(up) or not up.any(): raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
-    x = x / np.linalg.norm(x)
     c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
-    R = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ np.stack([x, np.cross(z, x), z])
+    R = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ _viewing(eye, target, up)
     return R, -R @ eye
 
 # %% ../nbs/03_cameras.ipynb #70c17daa
@@ -90,7 +118,9 @@ def intrinsics_from_fov(fov_degrees, # horizontal field of view, degrees
                         w, # picture width, px
                         h): # picture height, px
     "Intrinsics (3, 3) of a lens with the given field of view and its axis in the middle of the picture."
-    if not 0 < fov_degrees < 180: raise ValueError(f"a field of view of {fov_degrees} degrees is impossible; give one between 0 and 180")
+    if not 0 < fov_degrees < 180:
+        raise ValueError(
+            f"a field of view of {fov_degrees} degrees is impossible; give one between 0 and 180")
     f = w / 2 / np.tan(np.radians(fov_degrees) / 2)
     return np.array([[f, 0, w / 2], [0, f, h / 2], [0, 0, 1.]])
 
@@ -107,7 +137,8 @@ def crop_intrinsics(K, # intrinsics (3, 3), px
                     size): # side of the square crop, or (width, height), px
     "Intrinsics of the picture that is cut out at `box` and resized to `size`."
     x0, y0, x1, y1 = (float(v) for v in box)
-    if x1 <= x0 or y1 <= y0: raise ValueError(f"box {tuple(box)} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"box {tuple(box)} is empty; give (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
     w, h = (size, size) if np.isscalar(size) else size
     sx, sy = w / (x1 - x0), h / (y1 - y0)
     return np.array([[sx, 0, -sx * x0], [0, sy, -sy * y0], [0, 0, 1]]) @ np.asarray(K, float)
@@ -123,8 +154,7 @@ def distort(xy, # normalised image points (..., 2), numpy or torch
     r2 = x * x + y * y
     radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
     bent = radial + m * (p1 * y + p2 * x)
-    out = [x * bent + p2 * r2, y * bent + p1 * r2]
-    return torch.stack(out, -1) if torch.is_tensor(xy) else np.stack(out, -1)
+    return namespace(xy).stack([x * bent + p2 * r2, y * bent + p1 * r2], -1)
 
 # %% ../nbs/03_cameras.ipynb #da51d9e8
 def undistort(xy, # distorted normalised image points (..., 2), numpy or torch
@@ -140,22 +170,25 @@ def undistort(xy, # distorted normalised image points (..., 2), numpy or torch
         guess = (guess + gap).clip(-5, 5)
         if not (abs(gap) > tol * 1e-4).any(): break
     bad = ~((abs(xy - distort(guess, distortion, model)) < tol).all(-1) & (abs(guess) < 5).all(-1))
-    return torch.where(bad[..., None], float('nan'), guess) if torch.is_tensor(xy) else np.where(bad[..., None], np.nan, guess)
+    return namespace(xy).where(bad[..., None], float('nan'), guess)
 
 # %% ../nbs/03_cameras.ipynb #e69285d9
 def _lens(camera):
     "(K, distortion, model) of a Camera or of a bare (3, 3) matrix."
     if isinstance(camera, Camera): return camera.K, camera.distortion, camera.model
-    if getattr(camera, 'shape', np.shape(camera)) != (3, 3): raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
+    if getattr(camera, 'shape', np.shape(camera)) != (3, 3):
+        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
     return camera, None, 'opencv'
 
+# %% ../nbs/03_cameras.ipynb #50d6b692
 def project(points, # (..., 3), mm, camera frame, numpy or torch
             camera): # Camera, or intrinsics (3, 3)
-    "Pixel coordinates (..., 2) of points in the camera frame; NaN where a point is not in front of the camera."
+    """Pixel coordinates (..., 2) of points in the camera frame; NaN for one that is not in front of the
+    camera."""
     p, (K, distortion, model) = _points(points, 3, 'points'), _lens(camera)
-    z, nan = p[..., 2:], float('nan')
-    z = torch.where(z > 0, z, nan) if torch.is_tensor(p) else np.where(z > 0, z, nan)
-    K = _like(K, p)
+    xp, z = namespace(p), p[..., 2:]
+    z = xp.where((z > 0) & xp.isfinite(p).all(-1)[..., None], z, float('nan'))
+    K = like(K, p)
     return distort(p[..., :2] / z, distortion, model) @ K[:2, :2].T + K[:2, 2]
 
 # %% ../nbs/03_cameras.ipynb #c3dfe21a
@@ -164,11 +197,10 @@ def unproject(pixels, # (..., 2), px, numpy or torch
               camera): # Camera, or intrinsics (3, 3)
     "Points (..., 3) in the camera frame, mm, that appear at `pixels` and lie at `depth`."
     p, (K, distortion, model) = _points(pixels, 2, 'pixels'), _lens(camera)
-    K = _like(K, p)
-    inverse = torch.linalg.inv(K[:2, :2]) if torch.is_tensor(K) else np.linalg.inv(K[:2, :2])
-    xy = undistort((p - K[:2, 2]) @ inverse.T, distortion, model=model)
-    z = _like(depth, p) + 0 * xy[..., 0]
-    return torch.cat([xy * z[..., None], z[..., None]], -1) if torch.is_tensor(p) else np.concatenate([xy * z[..., None], z[..., None]], -1)
+    K, xp = like(K, p), namespace(p)
+    xy = undistort((p - K[:2, 2]) @ xp.linalg.inv(K[:2, :2]).T, distortion, model=model)
+    z = (like(depth, p) + 0 * xy[..., 0])[..., None]
+    return xp.concatenate([xy * z, z], -1)
 
 # %% ../nbs/03_cameras.ipynb #a13494a1
 @patch
@@ -184,4 +216,5 @@ def crop(self:Camera,
          size): # side of the square crop, or (width, height), px
     "The camera of a crop; the lens keeps its distortion, so the pixels of a bent picture stay bent."
     size = (size, size) if np.isscalar(size) else tuple(size)
-    return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name, self.model)
+    return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name,
+                  self.model)

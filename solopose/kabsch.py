@@ -6,72 +6,112 @@
 __all__ = ['kabsch', 'apply_rigid', 'invert_rigid', 'umeyama', 'rmsd']
 
 # %% ../nbs/01_kabsch.ipynb #0b77d04c
-import numpy as np
 import torch
+from .arrays import as_tensor
+
+# %% ../nbs/01_kabsch.ipynb #404c4de0
+def _best_rotation(H):
+    "Rotation (..., 3, 3) of a covariance H (..., 3, 3) and its singular values (..., 3) (paper Eq. 3)."
+    U, S, Vt = torch.linalg.svd(H)
+    d = torch.linalg.det(Vt.mT @ U.mT).sign()
+    turn_back = torch.stack([torch.ones_like(d), torch.ones_like(d), d], -1)
+    return (Vt.mT * turn_back[..., None, :]) @ U.mT, S
 
 # %% ../nbs/01_kabsch.ipynb #ec6abf71
+def _sets(a, b):
+    "Both sets as tensors; ValueError for shapes that make no pairs."
+    A, B = as_tensor(a, 'a'), as_tensor(b, 'b')
+    for name, x in (('a', A), ('b', B)):
+        if x.ndim < 2 or x.shape[-1] != 3:
+            raise ValueError(f"{name} of shape {tuple(x.shape)} is not (..., N, 3)")
+    n, m = A.shape[-2], B.shape[-2]
+    if n != m:
+        raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
+    return A, B
+
+# %% ../nbs/01_kabsch.ipynb #87a912a9
 def _load(a, b, weights):
     "Both sets and the weights as double tensors, and a function that turns results into the caller's kind."
+    A, B = _sets(a, b)
     kind = next((x for x in (a, b) if torch.is_tensor(x)), None)
-    A, B = (x if torch.is_tensor(x) else torch.as_tensor(np.asarray(x)) for x in (a, b))
-    for n, x in (('a', A), ('b', B)):
-        if x.ndim < 2 or x.shape[-1] != 3: raise ValueError(f"{n} of shape {tuple(x.shape)} is not (..., N, 3)")
-    if A.shape[-2] != B.shape[-2]: raise ValueError(f"a has {A.shape[-2]} points and b has {B.shape[-2]}; point k of a must belong to point k of b")
-    dtype = torch.promote_types(A.dtype, B.dtype) if A.is_floating_point() or B.is_floating_point() else torch.float64
-    device = kind.device if kind is not None else 'cpu'
+    device, dtype = 'cpu' if kind is None else kind.device, torch.promote_types(A.dtype, B.dtype)
     A, B = torch.broadcast_tensors(A.to(device, torch.float64), B.to(device, torch.float64))
-    w = torch.ones(A.shape[:-1]) if weights is None else weights if torch.is_tensor(weights) else torch.tensor(np.array(weights))
+    w = torch.ones(A.shape[:-1]) if weights is None else as_tensor(weights, 'weights')
     w = w.to(device, torch.float64).expand(A.shape[:-1])
     if weights is not None: A, B = (torch.where(w[..., None] > 0, x, 0.) for x in (A, B))
-    return A, B, w, lambda *xs: tuple(x.to(dtype) if kind is not None else x.to(dtype).numpy() for x in xs)
+    back = lambda x: x.to(dtype).numpy() if kind is None else x.to(dtype)
+    return A, B, w, lambda *xs: tuple(map(back, xs))
 
 # %% ../nbs/01_kabsch.ipynb #ab85f51b
-def _first(bad): return tuple(torch.nonzero(bad)[0].tolist()) if bad.ndim else ''
-
 def _refuse(bad, why):
-    if bad.any(): raise ValueError(f"no rigid motion for item {_first(bad)} ({int(bad.sum())} of {bad.numel()}): {why}")
+    "ValueError if any item of a batch is bad; it names the first."
+    if not bad.any(): return
+    first = (f" for item {tuple(torch.nonzero(bad)[0].tolist())} ({int(bad.sum())} of {bad.numel()})"
+             if bad.ndim else "")
+    raise ValueError(f"no rigid motion{first}: {why}")
 
 def _check(A, B, w):
+    "Refuse sets that are too small or not finite."
     _refuse((w < 0).any(-1) | ~w.isfinite().all(-1), "weights must be finite and not negative")
     _refuse((w > 0).sum(-1) < 3, "fewer than 3 points have a weight; a rotation needs 3")
-    for n, x in (('a', A), ('b', B)):
-        _refuse(~x.isfinite().all(-1).all(-1), f"{n} has NaN or infinite coordinates; give such points weight 0")
+    for name, x in (('a', A), ('b', B)):
+        _refuse(~x.isfinite().all(-1).all(-1),
+                f"{name} has NaN or infinite coordinates; give such points weight 0")
 
 # %% ../nbs/01_kabsch.ipynb #9992d036
 def _check_rank(S, P, Q, ca, cb, w):
     "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
     spread = [(w[..., None] * x * x).sum((-1, -2)).sqrt() for x in (P, Q)]
-    for n, s, c in zip('ab', spread, (ca, cb)):
-        _refuse(s <= 1e-9 * (c.norm(dim=-1).amax(-1) + s), f"the points of {n} coincide")
-    _refuse(S[..., 1] <= 1e-10 * spread[0] * spread[1], "the points lie on one line, so the turn about that line is undetermined; use points that span a plane")
+    for name, s, c in zip('ab', spread, (ca, cb)):
+        _refuse(s <= 1e-9 * (c.norm(dim=-1).amax(-1) + s), f"the points of {name} coincide")
+    _refuse(S[..., 1] <= 1e-10 * spread[0] * spread[1],
+            "the points lie on one line, so the turn about that line is undetermined; "
+            "use points that span a plane")
+
+# %% ../nbs/01_kabsch.ipynb #b4ca4a2c
+def _kabsch_svd(A, B, w, unique):
+    """Rotations (..., 3, 3) and translations (..., 3) of double tensors by the decomposition (paper Eq.
+    2 and 3)."""
+    _check(A, B, w)
+    share = (w / w.sum(-1, keepdim=True))[..., None]
+    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
+    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
+    R, S = _best_rotation((w[..., None] * P).mT @ Q)
+    if unique: _check_rank(S, P, Q, ca, cb, w)
+    return R, (cb - ca @ R.mT)[..., 0, :]
 
 # %% ../nbs/01_kabsch.ipynb #ee861bcf
 def _triangle(p):
-    "Frame (e1, e2, n), each (3, n), corners (length, x, y) in its plane and twice the area of triangles p (3 points, 3, n)."
+    "Frame (e1, e2, n), plane coordinates (length, x, y) and twice the area of triangles p (3 points, 3, n)."
     u, v = p[1] - p[0], p[2] - p[0]
     n = torch.linalg.cross(u, v, dim=0)
     length, area = (u*u).sum(0).sqrt(), (n*n).sum(0).sqrt()
     e1, n = u/length, n/area
-    return torch.stack([e1, torch.linalg.cross(n, e1, dim=0), n]), length, (v*e1).sum(0), area/length, area
+    frame = torch.stack([e1, torch.linalg.cross(n, e1, dim=0), n])
+    return frame, length, (v*e1).sum(0), area/length, area
 
 # %% ../nbs/01_kabsch.ipynb #3557b83f
 def _turn(p, q, share):
-    "cos and sin of the best turn in the plane, and is it determined? p, q: (length, x, y, twice the area); share: (3, n) or three numbers."
+    """cos and sin of the best turn in the plane, and is it determined? p, q of `_triangle`; share: (3,
+    n) or numbers."""
     (u, x, y, a), (U, X, Y, b), (s0, s1, s2) = p, q, share
-    cx, cy, CX, CY = s1*u + s2*x, s2*y, s1*U + s2*X, s2*Y                                 # centroids
+    # centroids
+    cx, cy, CX, CY = s1*u + s2*x, s2*y, s1*U + s2*X, s2*Y
+    # M00, M11 and M01 - M10
     xx, yy, turn = s1*u*U + s2*x*X - cx*CX, s2*y*Y - cy*CY, s2*(x*Y - y*X) - cx*CY + cy*CX
-    both, det = torch.hypot(xx + yy, turn), s0*s1*s2*a*b                                  # sum and product of the singular values
+    # sum and product of the singular values
+    both, det = torch.hypot(xx + yy, turn), s0*s1*s2*a*b
     second = 2*det/(both + (both*both - 4*det).clamp_min(0.).sqrt())
     spread = (s1*u*u + s2*(x*x + y*y) - cx*cx - cy*cy)*(s1*U*U + s2*(X*X + Y*Y) - CX*CX - CY*CY)
     return (xx + yy)/both, turn/both, second > 1e-10*spread.sqrt()
 
 # %% ../nbs/01_kabsch.ipynb #f15dd6b9
 def _fit_triangles(p, q, share):
-    "Rotation (9, n), translation (3, n) and is it determined (n,)? p, q: (3 points, 3, n); share: three shares, numbers or (3, n)."
+    "Rotation (9, n), translation (3, n), determined (n,)? p, q: (3 points, 3, n); share: numbers or (3, n)."
     (E, *e), (F, *f) = _triangle(p), _triangle(q)
     c, s, ok = _turn(e, f, share)
-    G = torch.stack([c*F[0] + s*F[1], c*F[1] - s*F[0], F[2].expand(3, len(c))])
-    R = sum(g[:, None]*e for g, e in zip(G, E))                                           # (3, 3, n)
+    turned = torch.stack([c*F[0] + s*F[1], c*F[1] - s*F[0], F[2].expand(3, len(c))])
+    R = sum(g[:, None]*e for g, e in zip(turned, E))   # (3, 3, n)
     ca, cb = (sum(k*x for k, x in zip(share, points)) for points in (p, q))
     far = lambda x, c: ((x - c)**2).sum((0, 1)).sqrt() > 3e-9*(c*c).sum(0).sqrt()
     return R.flatten(0, 1), cb - (R*ca).sum(1), ok & far(p, ca) & far(q, cb)
@@ -79,20 +119,27 @@ def _fit_triangles(p, q, share):
 # %% ../nbs/01_kabsch.ipynb #882bde52
 def _rows(x):
     "Triangles (..., 3, 3) as (3, 3, n), n = 1 for one triangle repeated."
-    x = x[(0,)*(x.ndim - 2)][None] if all(s == 0 for s in x.stride()[:-2]) and x.numel() else x.reshape(-1, 3, 3)
+    repeated = x.numel() and all(s == 0 for s in x.stride()[:-2])
+    x = x[(0,)*(x.ndim - 2)][None] if repeated else x.reshape(-1, 3, 3)
     return x.permute(1, 2, 0)
 
+def _some(x, at): return (x if x.shape[-1] == 1 else x[..., at]).contiguous()
+
+# %% ../nbs/01_kabsch.ipynb #99d4c2ec
 def _kabsch_triangles(A, B, w, at_once=4096):
-    "Rotations (..., 3, 3), translations (..., 3) and are all determined? of triangles (..., 3, 3), weights (..., 3) or None."
+    """Rotations (..., 3, 3), translations (..., 3), are all determined? Triangles (..., 3, 3), weights
+    (..., 3) or None."""
     lead, out = A.shape[:-2], []
     n, p, q = lead.numel(), _rows(A), _rows(B)
     share = None if w is None else (w/w.sum(-1, keepdim=True)).reshape(-1, 3).T
     for i in range(0, n, at_once):
         at = slice(i, i + at_once)
-        R, t, ok = _fit_triangles(*((x if x.shape[-1] == 1 else x[..., at]).contiguous() for x in (p, q)), (1/3,)*3 if share is None else share[:, at])
-        if share is not None: ok = ok & (share[:, at] > 0).all(0)
+        part = (1/3,)*3 if share is None else share[:, at]
+        R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
+        if share is not None: ok = ok & (part > 0).all(0)
         if not ok.all(): return None, None, False
-        out.append((R.T.expand(min(n - i, at_once), 9), t.T.expand(min(n - i, at_once), 3)))
+        m = min(n - i, at_once)
+        out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
     R, t = (torch.cat(x) for x in zip(*out))
     return R.view(*lead, 3, 3), t.view(*lead, 3), True
 
@@ -101,20 +148,13 @@ def kabsch(a, # points to move (..., N, 3), any unit, numpy or torch
            b, # where they should go (..., N, 3), broadcast against a
            weights=None, # importance of each point (..., N); 0 leaves a point out, even a NaN
            unique=True): # refuse sets that leave the rotation undetermined; False takes any best one
-    "Rotation R (..., 3, 3) and translation t (..., 3) with `b ≈ a @ R.T + t` (paper Eq. 2-4; doi:10.1107/S0567739476001873); raises where they are undetermined."
+    """Rotation R and translation t with `b ≈ a @ R.T + t` (paper Eq. 2-4); ValueError where they are
+    undetermined."""
     A, B, w, back = _load(a, b, weights)
     if A.shape[-2] == 3 and A.numel():
         R, t, ok = _kabsch_triangles(A, B, None if weights is None else w)
         if ok: return back(R, t)
-    _check(A, B, w)
-    share = (w / w.sum(-1, keepdim=True))[..., None]
-    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
-    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
-    U, S, Vt = torch.linalg.svd((w[..., None] * P).mT @ Q)
-    if unique: _check_rank(S, P, Q, ca, cb, w)
-    d = torch.linalg.det(Vt.mT @ U.mT).sign()
-    R = (Vt.mT * torch.stack([torch.ones_like(d), torch.ones_like(d), d], -1)[..., None, :]) @ U.mT
-    return back(R, (cb - ca @ R.mT)[..., 0, :])
+    return back(*_kabsch_svd(A, B, w, unique))
 
 # %% ../nbs/01_kabsch.ipynb #141b9f6f
 def apply_rigid(p, # points (..., N, 3), numpy or torch
@@ -126,7 +166,7 @@ def apply_rigid(p, # points (..., N, 3), numpy or torch
 # %% ../nbs/01_kabsch.ipynb #58b99dd3
 def invert_rigid(R, # rotation (..., 3, 3), numpy or torch
                  t): # translation (..., 3)
-    "The motion that undoes (R, t)."
+    "The rigid motion that undoes (R, t)."
     back = R.swapaxes(-1, -2)
     return back, -(back @ t[..., None])[..., 0]
 

@@ -9,27 +9,40 @@ __all__ = ['TABLE_2', 'joints_but', 'mpjpe', 'align', 'p_mpjpe', 'n_mpjpe', 'mpj
 # %% ../nbs/08_metrics.ipynb #58cd810f
 import numpy as np
 import torch
-from .skeleton import SKELETON
+from .arrays import floats, namespace
 from .kabsch import umeyama
+from .skeleton import SKELETON
 
 # %% ../nbs/08_metrics.ipynb #d546fbc5
-def _as(x): return x if torch.is_tensor(x) else np.asarray(x)
+def _wide(x, name):
+    "Floats of at least 32 bits: squares of millimetres do not fit into 16."
+    x = floats(x, name)
+    if x.dtype.itemsize >= 4: return x
+    return x.float() if torch.is_tensor(x) else x.astype(np.float32)
 
-def _pair(pred, truth, mask, joints=None):
+def _counted(mask, pred):
+    "Which joints count, bool of the shape and kind of `pred`."
+    if mask is None: mask = True
+    if not torch.is_tensor(mask): mask = np.array(mask, bool)
+    if not torch.is_tensor(pred): return np.broadcast_to(np.asarray(mask, bool), pred.shape[:-1])
+    return torch.as_tensor(mask, device=pred.device).bool().expand(pred.shape[:-1])
+
+# %% ../nbs/08_metrics.ipynb #4d8928f8
+def _pair(pred, truth, mask):
     "Check a pair; returns both and the boolean mask (..., J), invalid entries zeroed."
-    pred, truth = _as(pred), _as(truth)
-    if pred.shape != truth.shape or pred.shape[-1] != 3 or pred.ndim < 2: raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
-    if torch.is_tensor(pred) != torch.is_tensor(truth): raise ValueError("pred and truth must both be numpy or both be torch; convert one")
-    tensor = torch.is_tensor(pred)
-    finite = lambda x: x.isfinite().all(-1) if tensor else np.isfinite(x).all(-1)
-    if mask is None: keep = torch.ones(pred.shape[:-1], dtype=torch.bool, device=pred.device) if tensor else np.ones(pred.shape[:-1], bool)
-    else: keep = torch.as_tensor(mask, device=pred.device).bool().expand(pred.shape[:-1]) if tensor else np.broadcast_to(np.asarray(mask, bool), pred.shape[:-1])
+    if torch.is_tensor(pred) != torch.is_tensor(truth):
+        raise ValueError("pred and truth must both be numpy or both be torch; convert one")
+    pred, truth = _wide(pred, 'pred'), _wide(truth, 'truth')
+    if pred.shape != truth.shape or pred.shape[-1:] != (3,) or pred.ndim < 2:
+        raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
+    keep, xp = _counted(mask, pred), namespace(pred)
     for name, x in (('truth', truth), ('pred', pred)):
-        bad = int((keep & ~finite(x)).sum())
-        if bad: raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
-    if not keep.any(): raise ValueError("no joint is left to measure: the mask is False everywhere")
-    where = torch.where if tensor else np.where
-    return where(keep[..., None], pred, 0), where(keep[..., None], truth, 0), keep
+        bad = int((keep & ~xp.isfinite(x).all(-1)).sum())
+        if bad:
+            raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
+    if not keep.any():
+        raise ValueError("no joint is left to measure: there is no pose, or the mask is False everywhere")
+    return xp.where(keep[..., None], pred, 0), xp.where(keep[..., None], truth, 0), keep
 
 # %% ../nbs/08_metrics.ipynb #a4ee16b5
 def joints_but(*names, # joints to leave out, e.g. 'head', 'pelvis'
@@ -42,19 +55,24 @@ def joints_but(*names, # joints to leave out, e.g. 'head', 'pelvis'
 # %% ../nbs/08_metrics.ipynb #f0ae2bd4
 def _mean(d, keep): return (d * keep).sum() / keep.sum()
 
+def _distance(p, t):
+    "Distance of each joint (..., J); its gradient at zero is zero."
+    d2 = ((p - t) ** 2).sum(-1)
+    return torch.where(d2 > 0, d2.clamp(min=1e-30).sqrt(), 0.) if torch.is_tensor(d2) else d2 ** .5
+
+# %% ../nbs/08_metrics.ipynb #e5b48b7b
 def mpjpe(pred, # predicted joints (..., J, 3), mm, relative to the pelvis, numpy or torch
           truth, # true joints, same shape
           mask=None): # True where a joint counts, broadcast to (..., J)
     "Mean per joint position error, mm (paper section 5.2)."
     p, t, keep = _pair(pred, truth, mask)
-    d2 = ((p - t) ** 2).sum(-1)
-    return _mean(d2 ** .5 if not torch.is_tensor(d2) else torch.where(d2 > 0, d2.clamp(min=1e-30).sqrt(), 0.), keep)
+    return _mean(_distance(p, t), keep)
 
 # %% ../nbs/08_metrics.ipynb #600a1412
 def align(pred, # predicted joints (..., J, 3), mm, numpy or torch
           truth, # true joints, same shape
           mask=None): # True where a joint counts
-    "Predicted poses after the best scale, rotation and translation, frame by frame: $s R \\hat p + t$ (Umeyama, doi:10.1109/34.88573)."
+    "Predicted poses after the best $s R \\hat p + t$ of each frame (Umeyama, doi:10.1109/34.88573)."
     p, t, keep = _pair(pred, truth, mask)
     s, R, shift = umeyama(p, t, keep, unique=False)
     return s[..., None, None] * p @ R.swapaxes(-1, -2) + shift[..., None, :]
@@ -66,7 +84,8 @@ def p_mpjpe(pred, # predicted joints (..., J, 3), mm, numpy or torch
     "Procrustes MPJPE, mm: scale, rotation and translation of each frame forgiven (paper section 5.2)."
     p, t, keep = _pair(pred, truth, mask)
     enough = keep.sum(-1) >= 3
-    if not enough.any(): raise ValueError("no frame has 3 joints that count; P-MPJPE needs 3")
+    if not enough.any():
+        raise ValueError("no frame has 3 joints that count; P-MPJPE needs 3")
     p, t, keep = p[enough], t[enough], keep[enough]
     return mpjpe(align(p, t, keep), t, keep)
 
@@ -87,7 +106,9 @@ def mpjve(pred, # predicted joints (..., T, J, 3), mm, numpy or torch
           mask=None): # True where a joint counts, broadcast to (..., T, J)
     "Mean per joint velocity error, mm/s (Pavllo et al. 2019, doi:10.1109/CVPR.2019.00794)."
     p, t, keep = _pair(pred, truth, mask)
-    if p.ndim < 3 or p.shape[-3] < 2: raise ValueError(f"poses of shape {tuple(p.shape)} have no velocity; give (..., T, J, 3) with T of at least 2")
+    if p.ndim < 3 or p.shape[-3] < 2:
+        raise ValueError(
+            f"poses of shape {tuple(p.shape)} have no velocity; give (..., T, J, 3) with T of at least 2")
     step = lambda x: (x[..., 1:, :, :] - x[..., :-1, :, :]) * fps
     return mpjpe(step(p), step(t), keep[..., 1:, :] & keep[..., :-1, :])
 
@@ -115,8 +136,12 @@ def per_joint(pred, # predicted joints (..., J, 3), mm, relative to the pelvis, 
               skeleton=SKELETON): # names of the joints
     "MPJPE of each joint, mm, as a dictionary by joint name; NaN where a joint never counts."
     p, t, keep = _pair(pred, truth, mask)
-    if p.shape[-2] != len(skeleton): raise ValueError(f"poses have {p.shape[-2]} joints and skeleton {skeleton.name!r} has {len(skeleton)}")
-    return {j: float(mpjpe(p[..., i, None, :], t[..., i, None, :], keep[..., i, None])) if keep[..., i].any() else float('nan') for i, j in enumerate(skeleton.joints)}
+    if p.shape[-2] != len(skeleton):
+        raise ValueError(
+            f"poses have {p.shape[-2]} joints and skeleton {skeleton.name!r} has {len(skeleton)}")
+    one = lambda i: float(_mean(_distance(p, t)[..., i], keep[..., i])) if keep[...,
+        i].any() else float('nan')
+    return {j: one(i) for i, j in enumerate(skeleton.joints)}
 
 # %% ../nbs/08_metrics.ipynb #5cfeed43
 def evaluate(pred, # predicted joints (..., T, J, 3), mm, relative to the pelvis, numpy or torch
@@ -124,19 +149,22 @@ def evaluate(pred, # predicted joints (..., T, J, 3), mm, relative to the pelvis
              fps, # frames per second
              mask=None): # True where a joint counts
     "All metrics as a dictionary of numbers: mm, mm/s and percent."
-    return dict(mpjpe=float(mpjpe(pred, truth, mask)), p_mpjpe=float(p_mpjpe(pred, truth, mask)), n_mpjpe=float(n_mpjpe(pred, truth, mask)),
-                mpjve=float(mpjve(pred, truth, fps, mask)), pck150=float(pck(pred, truth, 150., mask)), auc=float(auc(pred, truth, mask)))
+    plain = {f.__name__: float(f(pred, truth, mask=mask)) for f in (mpjpe, p_mpjpe, n_mpjpe)}
+    return plain | dict(mpjve=float(mpjve(pred, truth, fps, mask)),
+                        pck150=float(pck(pred, truth, 150., mask)),
+                        auc=float(auc(pred, truth, mask)))
 
 # %% ../nbs/08_metrics.ipynb #3a7193b1
 def constant_pose(train, # training poses (..., J, 3), mm, relative to the pelvis, numpy or torch
                   mask=None, # True where a joint counts
                   how='median', # 'median' minimises MPJPE, 'mean' the squared error
                   steps=100): # Weiszfeld iterations
-    "The pose (J, 3) that predicts a training set best without looking at any picture (geometric median, Weiszfeld)."
+    "The pose (J, 3) that predicts a training set best without any picture (geometric median, Weiszfeld)."
     if how not in ('median', 'mean'): raise ValueError(f"how={how!r} is not 'median' or 'mean'")
     _, x, keep = _pair(train, train, mask)
     x, w = x.reshape(-1, *x.shape[-2:]), keep.reshape(-1, x.shape[-2], 1) * 1.
-    if (w.sum(0) == 0).any(): raise ValueError("some joint never counts in the training set; leave it out of the poses")
+    if (w.sum(0) == 0).any():
+        raise ValueError("some joint never counts in the training set; leave it out of the poses")
     guess = (w * x).sum(0) / w.sum(0)
     for _ in range(steps if how == 'median' else 0):
         near = w / (((x - guess) ** 2).sum(-1)[..., None] + 1e-6) ** .5

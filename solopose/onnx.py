@@ -23,16 +23,20 @@ class PoseGraph(nn.Module):
         model, # a `SoloPose`
     ):
         super().__init__()
-        if model.short: raise ValueError('export the model in float32, before bf16(): runtimes choose their own short floats')
+        if model.short:
+            raise ValueError(
+                'export the model in float32, before bf16(): runtimes choose their own short floats')
         self.model = model.eval()
-        self.names = ('joints', 'logits2d') if model.config.loss == 'mse' else ('joints', 'logits2d', 'logits', 'confidence')
+        self.names = (('joints', 'logits2d') if model.config.loss == 'mse'
+                      else ('joints', 'logits2d', 'logits', 'confidence'))
 
 # %% ../nbs/07a_onnx.ipynb #07197164
 @patch
 def forward(self:PoseGraph,
     frames, # clips, (B, T, 3, S, S), RGB, float in 0..1
 ):
-    "Joints (B, T, J, 3) in mm from the root, 2D logits (B, T, J, h, w), and with volumes their logits (B, T, J, D, H, W) and the confidence (B, T, J)."
+    """Joints (B, T, J, 3) in mm from the root, 2D logits (B, T, J, h, w), and with volumes their logits
+    (B, T, J, D, H, W) and the confidence (B, T, J)."""
     out = self.model(frames)
     if out.logits is None: return out.joints, out.logits2d
     joints, confidence = self.model.decode(out, how='sharp')
@@ -50,7 +54,8 @@ def free_sizes(
     if not frames and c.layout == 'video':
         T, windows = 2 * step, Dim('windows', min=2)
         sizes[1] = windows if step == 1 else step * windows
-    if c.layout == 'paper' and T != c.frames: raise ValueError(f"layout 'paper' takes clips of {c.frames} frames, not {T}")
+    if c.layout == 'paper' and T != c.frames:
+        raise ValueError(f"layout 'paper' takes clips of {c.frames} frames, not {T}")
     return torch.zeros(2, T, 3, c.image_size, c.image_size, device=next(model.parameters()).device), sizes
 
 # %% ../nbs/07a_onnx.ipynb #92a12482
@@ -60,7 +65,8 @@ def export_graph(
 ):
     "The network as a `torch.export.ExportedProgram`; answers as `PoseGraph`."
     example, sizes = free_sizes(model, frames)
-    with torch.no_grad(): return torch.export.export(PoseGraph(model), (example,), dynamic_shapes=({**sizes},))
+    with torch.no_grad():
+        return torch.export.export(PoseGraph(model), (example,), dynamic_shapes=({**sizes},))
 
 # %% ../nbs/07a_onnx.ipynb #51a40e02
 def export_onnx(
@@ -68,16 +74,21 @@ def export_onnx(
     path, # file to write, .onnx
     frames=None, # a fixed number of frames; None leaves it free where the layout allows
 ):
-    "Write the network as ONNX: input 'frames' (B, T, 3, S, S) in 0..1, outputs as `PoseGraph`, joints and unit in the metadata. Returns the path."
+    """Write the network as ONNX: input 'frames' (B, T, 3, S, S) in 0..1, outputs as `PoseGraph`, joints
+    and unit in the metadata. Returns the path."""
     try: import onnx, onnxscript
-    except ImportError as e: raise ImportError(f'{e.name} is missing; ONNX export needs `pip install solopose[export]`') from None
+    except ImportError as e:
+        raise ImportError(f'{e.name} is missing; ONNX export needs `pip install solopose[export]`') from None
     graph, (example, sizes), level = PoseGraph(model), free_sizes(model, frames), logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            program = torch.onnx.export(graph, (example,), dynamo=True, dynamic_shapes=({**sizes},), input_names=['frames'], output_names=list(graph.names), verbose=False)
+            program = torch.onnx.export(graph, (example,), dynamo=True, dynamic_shapes=({**sizes},),
+                                        input_names=['frames'], output_names=list(graph.names), verbose=False)
     finally: logging.disable(level)
-    program.model.metadata_props.update(format='solopose', unit='mm', joints=json.dumps(model.skeleton.joints), config=json.dumps(asdict(model.config)))
+    program.model.metadata_props.update(format='solopose', unit='mm',
+                                        joints=json.dumps(model.skeleton.joints),
+                                        config=json.dumps(asdict(model.config)))
     with whole_file(path, sync=True) as part: program.save(part, external_data=False)
     return Path(path)

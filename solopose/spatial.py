@@ -20,7 +20,8 @@ from fastcore.basics import patch
 from .files import whole_file
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's pictures, RGB 0..1
+# CLIP's pictures, RGB 0..1
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's pictures, RGB 0..1
 
 # %% ../nbs/05_spatial.ipynb #75b2d829
@@ -38,16 +39,20 @@ def plain_resnet(
     widths=(48, 96, 192), # channels of each stage; every stage after the first halves the grid
     depths=None, # basic blocks in each stage; one each unless given
 ):
-    "A ResNet cut short: 7x7 stem, max-pool, basic blocks (He et al. 2016, doi:10.1109/CVPR.2016.90), from timm's bricks."
+    """A ResNet cut short: 7x7 stem, max-pool, basic blocks (He et al. 2016, doi:10.1109/CVPR.2016.90),
+    from timm's bricks."""
     from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
     depths = depths or (1,) * len(widths)
-    blocks = tuple(ByoBlockCfg('basic', d, c, s=1 if i == 0 else 2) for i, (d, c) in enumerate(zip(depths, widths)))
-    net = ByobNet(ByoModelCfg(blocks=blocks, stem_type='7x7', stem_chs=widths[0], stem_pool='maxpool'), num_classes=0, global_pool='')
+    blocks = tuple(ByoBlockCfg('basic', d, c, s=1 if i == 0 else 2)
+                   for i, (d, c) in enumerate(zip(depths, widths)))
+    net = ByobNet(ByoModelCfg(blocks=blocks, stem_type='7x7', stem_chs=widths[0], stem_pool='maxpool'),
+                  num_classes=0, global_pool='')
     return nn.Sequential(net.stem, net.stages)
 
 # %% ../nbs/05_spatial.ipynb #6672cb4c
 class GridTower(nn.Module):
-    "A network that answers with a feature grid (or a list of them: the last counts), made to answer with tokens."
+    """A network that answers with a feature grid (or a list of them: the last counts), made to answer
+    with tokens."""
     def __init__(self,
         body, # the network
         width=None, # channels of its answer, see `grid_tokens`
@@ -66,14 +71,16 @@ def forward(self:GridTower,
 
 # %% ../nbs/05_spatial.ipynb #e6dbc102
 class ClipTower(nn.Module):
-    "The image tower of an open_clip model (Radford et al. 2021), made to answer with the tokens of one block."
+    """The image tower of an open_clip model (Radford et al. 2021), made to answer with the tokens of one
+    block."""
     def __init__(self,
         body, # `visual` of an open_clip model
         index=None, # block to read; None = the last
     ):
         super().__init__()
         self.body, self.index = body, index
-        self.vit = hasattr(body, 'class_embedding') or hasattr(getattr(body, 'trunk', None), 'num_prefix_tokens')
+        self.vit = (hasattr(body, 'class_embedding')
+                    or hasattr(getattr(body, 'trunk', None), 'num_prefix_tokens'))
 
 # %% ../nbs/05_spatial.ipynb #03baa151
 @patch
@@ -81,8 +88,11 @@ def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
 ):
     "Tokens (N, 1+H*W, C) of one block."
-    options = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=getattr(self.body, 'attn_pool', None) is None) if self.vit else {}
-    out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index], intermediates_only=True, **options)
+    options = (dict(output_fmt='NLC', output_extra_tokens=True,
+                    normalize_intermediates=getattr(self.body, 'attn_pool', None) is None) if self.vit
+                    else {})
+    out = self.body.forward_intermediates(x, indices=1 if self.index is None else [self.index],
+                                          intermediates_only=True, **options)
     grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
     if not self.vit: return grid_tokens(grid)
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
@@ -97,7 +107,10 @@ def read_state(
         from safetensors.torch import load_file
         return load_file(path)
     try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); save a state dict with torch.save or safetensors') from None
+    except Exception as e:
+        raise ValueError(
+            f'{path}: not a plain file of weights ({type(e).__name__}); save a state dict with torch.save '
+            f'or safetensors') from None
     return state.get('state_dict', state)
 
 # %% ../nbs/05_spatial.ipynb #d3f7f6b1
@@ -109,9 +122,14 @@ def load_tower(
     state, want = read_state(path), body.state_dict()
     for prefix in ('module.visual.', 'visual.', 'module.'):
         part = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-        if part: state = part; break
+        if part:
+            state = part
+            break
     bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
-    if bad: raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first {bad[0]!r} {tuple(want[bad[0]].shape)}: '
+    if bad:
+        raise ValueError(
+            f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first {bad[0]!r} '
+            f'{tuple(want[bad[0]].shape)}: '
                              'the file belongs to another tower or image size')
     body.load_state_dict({k: state[k] for k in want})
 
@@ -141,10 +159,16 @@ def quiet_build(
     logging.disable(logging.CRITICAL)
     try: yield
     except (RuntimeError, OSError, ValueError) as e:
-        if not tag or 'tag' in str(e) and 'ownload' not in str(e): raise ValueError(f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}') from None
-        raise ValueError(f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is a network run '
-                         f'`python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a weight file>') from None
-    finally: constants.HF_HUB_OFFLINE = before; logging.disable(level)
+        if not tag or 'tag' in str(e) and 'ownload' not in str(e):
+            raise ValueError(f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}') from None
+        raise ValueError(
+            f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
+            f'a network run '
+                         f'`python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path '
+                         f'of a weight file>') from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        logging.disable(level)
 
 # %% ../nbs/05_spatial.ipynb #14cd2d7e
 def _timm_tower(arch, tag, path, image_size, out_index, extra):
@@ -152,15 +176,21 @@ def _timm_tower(arch, tag, path, image_size, out_index, extra):
     import timm
     if arch == 'byobnet':
         tower, cfg = GridTower(plain_resnet(**extra)), dict(input_size=(3, 128, 128))
-        if tag: raise ValueError("encoder 'timm:byobnet' has no published weights; give the path of a file or None")
+        if tag:
+            raise ValueError(
+                "encoder 'timm:byobnet' has no published weights; give the path of a file or None")
     else:
         named = f'{arch}.{tag}' if isinstance(tag, str) else arch
         command = f"import timm; timm.create_model('{named}', pretrained=True)"
         with quiet_build(f'timm:{arch}', tag, command):
-            net = timm.create_model(named, features_only=True, out_indices=(-1 if out_index is None else out_index,), pretrained=bool(tag), **extra)
-        tower, cfg = GridTower(net, net.feature_info.channels()[-1]), getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict()
+            net = timm.create_model(named, features_only=True,
+                                    out_indices=(-1 if out_index is None else out_index,),
+                                    pretrained=bool(tag), **extra)
+        tower, cfg = (GridTower(net, net.feature_info.channels()[-1]),
+                      getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict())
     if path: load_tower(tower.body, path)
-    return tower, image_size or cfg.get('input_size', (3, 224, 224))[-1], cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
+    return (tower, image_size or cfg.get('input_size', (3, 224, 224))[-1], cfg.get('mean', IMAGENET_MEAN),
+            cfg.get('std', IMAGENET_STD))
 
 # %% ../nbs/05_spatial.ipynb #a8baccda
 def _clip_tower(arch, tag, path, image_size, out_index, extra):
@@ -168,13 +198,16 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
     import open_clip
     command = f"import open_clip; open_clip.create_model('{arch}', pretrained='{tag}')"
     with quiet_build(f'open_clip:{arch}', tag, command):
-        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size, device=torch.get_default_device(), **extra).visual
+        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
+                                     device=torch.get_default_device(), **extra).visual
     if path: load_tower(net, path)
     size = net.image_size[0] if isinstance(net.image_size, (tuple, list)) else net.image_size
-    return ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN, getattr(net, 'image_std', None) or CLIP_STD
+    return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
+            getattr(net, 'image_std', None) or CLIP_STD)
 
 # %% ../nbs/05_spatial.ipynb #26634492
-BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)  # what may stand before the colon of an encoder's name
+# what may stand before the colon of an encoder's name
+BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower)
 
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
@@ -185,7 +218,10 @@ def measure(
     tower.eval()
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)
-    if len(shape) != 3 or side * side != shape[1] - 1: raise ValueError(f'the tower answers {tuple(shape)} for one picture; expected one token and a square grid, (1, 1+H*H, C)')
+    if len(shape) != 3 or side * side != shape[1] - 1:
+        raise ValueError(
+            f'the tower answers {tuple(shape)} for one picture; expected one token and a square grid, (1, '
+            f'1+H*H, C)')
     return (side, side), shape[2]
 
 # %% ../nbs/05_spatial.ipynb #4b5fc982
@@ -201,11 +237,15 @@ class SpatialEncoder(nn.Module):
     ):
         super().__init__()
         backend, _, arch = name.partition(':')
-        if backend not in BACKENDS or not arch: raise ValueError(f"encoder {name!r}: write 'open_clip:NAME' or 'timm:NAME'")
-        path = pretrained if isinstance(pretrained, (str, os.PathLike)) and os.path.exists(pretrained) else None
-        self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch, None if path else pretrained, path, image_size, out_index, extra)
+        if backend not in BACKENDS or not arch:
+            raise ValueError(f"encoder {name!r}: write 'open_clip:NAME' or 'timm:NAME'")
+        path = (pretrained if isinstance(pretrained, (str, os.PathLike)) and os.path.exists(pretrained)
+                else None)
+        self.trunk, self.image_size, self.mean, self.std = BACKENDS[backend](arch,
+            None if path else pretrained, path, image_size, out_index, extra)
         self.name, self.trainable, self.out_index = name, trainable, out_index
-        for k in ('mean', 'std'): self.register_buffer('_' + k, torch.tensor(getattr(self, k)).view(1, 3, 1, 1), persistent=False)
+        for k in ('mean', 'std'):
+            self.register_buffer('_' + k, torch.tensor(getattr(self, k)).view(1, 3, 1, 1), persistent=False)
         self.grid, self.width = measure(self.trunk, self.image_size)
         self.train().requires_grad_(trainable)
 
@@ -224,7 +264,9 @@ def forward(self:SpatialEncoder,
 ):
     "Tokens (N, 1+H*W, C). Normalises the colours itself; ValueError if the shape is not the tower's."
     if frames.dim() != 4 or frames.shape[1] != 3 or frames.shape[-2:] != (self.image_size,) * 2:
-        raise ValueError(f'frames are {tuple(frames.shape)}; {self.name} needs (N, 3, {self.image_size}, {self.image_size}) in 0..1')
+        raise ValueError(
+            f'frames are {tuple(frames.shape)}; {self.name} needs (N, 3, {self.image_size}, '
+            f'{self.image_size}) in 0..1')
     x = ((frames - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable): return self.trunk(x)
 
@@ -251,7 +293,9 @@ def encode_video(
 ):
     "Tokens of overlapping clips, (len(starts), length, 1+H*W, C); each frame that is needed is encoded once."
     index = torch.as_tensor(starts)[:, None] + torch.arange(length)
-    if index.min() < 0 or index.max() >= len(frames): raise ValueError(f'clips reach frame {int(index.max())} of a video of {len(frames)}; repeat the last frame first')
+    if index.min() < 0 or index.max() >= len(frames):
+        raise ValueError(
+            f'clips reach frame {int(index.max())} of a video of {len(frames)}; repeat the last frame first')
     needed, place = index.unique(return_inverse=True)
     tokens = torch.cat([encoder(frames[part]) for part in needed.split(batch)])
     return tokens[place]
@@ -270,14 +314,16 @@ def fingerprint(self:SpatialEncoder):
     "Sixteen letters that change with the tower, its settings, or any of its weights (SHA-256)."
     h = hashlib.sha256(json.dumps([self.name, self.image_size, self.out_index, self.mean, self.std]).encode())
     for k, v in sorted(self.state_dict().items()):
-        h.update(k.encode()); h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        h.update(k.encode())
+        h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()[:16]
 
 # %% ../nbs/05_spatial.ipynb #605bd33d
 def _frames_batch(part):
     "A list of frames as one tensor (N, 3, S, S) in 0..1, and the fingerprint of their numbers."
     x = torch.stack([torch.as_tensor(np.asarray(f)) for f in part])
-    mark = hashlib.sha256(str((x.dtype, tuple(x.shape))).encode() + x.contiguous().numpy().tobytes()).hexdigest()[:16]
+    mark = hashlib.sha256(str((x.dtype, tuple(x.shape))).encode()
+                          + x.contiguous().numpy().tobytes()).hexdigest()[:16]
     if x.shape[-1] == 3 and x.shape[1] != 3: x = x.permute(0, 3, 1, 2)
     return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), mark
 
@@ -294,29 +340,41 @@ def _about(path):
     "What a cache says about itself; ValueError if it is none."
     try: about = json.loads((Path(path) / 'about.json').read_text())
     except (OSError, ValueError): about = {}
-    if about.get('format') != 'solopose tokens': raise ValueError(f'{path}: no cache of tokens (about.json is missing or not readable); make one with cache_tokens')
+    if about.get('format') != 'solopose tokens':
+        raise ValueError(
+            f'{path}: no cache of tokens (about.json is missing or not readable); make one with cache_tokens')
     return about
 
 # %% ../nbs/05_spatial.ipynb #b7a87e32
 def _same_cache(path, about, want):
     "ValueError that names the first thing in which a cache differs from what is wanted."
     bad = next((k for k in want if about.get(k) != want[k]), None)
-    if bad: raise ValueError(f'{path}: {bad} is {about.get(bad)!r} there and {want[bad]!r} here; the tokens belong to something else, choose another folder or delete this one')
+    if bad:
+        raise ValueError(
+            f'{path}: {bad} is {about.get(bad)!r} there and {want[bad]!r} here; the tokens belong to '
+            f'something else, choose another folder or delete this one')
 
 # %% ../nbs/05_spatial.ipynb #a08c16bb
 class TokenCache:
-    "Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape, 1+H*W, C)."
+    """Tokens kept by `cache_tokens`: `cache[numbers]` for numbers of any shape gives float16 (*shape,
+    1+H*W, C)."""
     def __init__(self,
         path, # folder written by `cache_tokens`
         encoder=None, # a `SpatialEncoder` to which the tokens must belong
     ):
         self.path, self.about = Path(path), _about(path)
-        if encoder is not None: _same_cache(path, self.about, dict(encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint()))
-        if 'frames' not in self.about: raise ValueError(f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
+        if encoder is not None:
+            _same_cache(path, self.about,
+                        dict(encoder=encoder.name, image_size=encoder.image_size,
+                             weights=encoder.fingerprint()))
+        if 'frames' not in self.about:
+            raise ValueError(
+                f'{path}: this cache was interrupted; run cache_tokens with the same frames to finish it')
         self.shape = (self.about['frames'], *self.about['tokens'])
 
     def __len__(self): return self.shape[0]
-    def __repr__(self): return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
+    def __repr__(self):
+        return f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, {self.about["encoder"]}, {self.about["source"]!r})'
 
 # %% ../nbs/05_spatial.ipynb #62496031
 @patch
@@ -325,13 +383,18 @@ def __getitem__(self:TokenCache,
 ):
     "Tokens of frames; IndexError for a number outside."
     from safetensors import safe_open
-    index = torch.arange(len(self))[index] if isinstance(index, (int, slice)) else torch.as_tensor(np.asarray(index)).long()
-    if index.numel() and not 0 <= index.min() <= index.max() < len(self): raise IndexError(f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
+    index = (torch.arange(len(self))[index] if isinstance(index, (int, slice))
+             else torch.as_tensor(np.asarray(index)).long())
+    if index.numel() and not 0 <= index.min() <= index.max() < len(self):
+        raise IndexError(
+            f'frame {int(index.max() if index.max() >= len(self) else index.min())} of a cache of {len(self)}')
     needed, place = index.unique(return_inverse=True)
     out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
     for first in (needed // chunk).unique().mul(chunk).tolist():
-        here = (needed >= first) & (needed < first + chunk); at = needed[here] - first
-        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f: out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
+        here = (needed >= first) & (needed < first + chunk)
+        at = needed[here] - first
+        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f:
+            out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
     return out[place]
 
 # %% ../nbs/05_spatial.ipynb #f2b4c29e
@@ -340,7 +403,10 @@ def _encode_chunk(encoder, x, batch, first):
     "Tokens (N, 1+H*W, C) of one chunk, float16, on the CPU."
     device = next(encoder.parameters()).device
     tokens = torch.cat([encoder(p.to(device)).half().cpu() for p in x.split(batch)])
-    if not tokens.isfinite().all(): raise ValueError(f'frames {first} to {first + len(x) - 1}: a token of {encoder.name} is not finite in float16; this encoder cannot be cached')
+    if not tokens.isfinite().all():
+        raise ValueError(
+            f'frames {first} to {first + len(x) - 1}: a token of {encoder.name} is not finite in float16; '
+            f'this encoder cannot be cached')
     return tokens
 
 # %% ../nbs/05_spatial.ipynb #80591805
@@ -353,28 +419,42 @@ def cache_tokens(
     batch=16, # frames sent through the encoder together
     progress=False, # show a bar
 ):
-    "Keep the tokens of a video on disk, float16, chunk by chunk; what is there already is not encoded again. Returns a `TokenCache`."
+    """Keep the tokens of a video on disk, float16, chunk by chunk; what is there already is not encoded
+    again. Returns a `TokenCache`."""
     from safetensors.torch import save_file
     from tqdm import tqdm
     path, was = Path(path), encoder.training
-    want = dict(format='solopose tokens', encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint(), tokens=[1 + math.prod(encoder.grid), encoder.width], chunk=chunk, source=source)
+    want = dict(format='solopose tokens', encoder=encoder.name, image_size=encoder.image_size,
+                weights=encoder.fingerprint(), tokens=[1 + math.prod(encoder.grid), encoder.width],
+                chunk=chunk, source=source)
     path.mkdir(parents=True, exist_ok=True)
     if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
-    elif any(path.iterdir()): raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
+    elif any(path.iterdir()):
+        raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
     else:
         with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps(want))
     stream, first = iter(frames), 0
-    with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame', disable=not progress, file=sys.stderr) as bar:
+    with tqdm(total=len(frames) if hasattr(frames, '__len__') else None, desc='tokens', unit='frame',
+              disable=not progress, file=sys.stderr) as bar:
         try:
             encoder.eval()
             while part := list(islice(stream, chunk)):
-                x, mark = _frames_batch(part); file = path / f'{first:09d}.safetensors'; have = _chunk_mark(file)
-                if have not in (None, mark): raise ValueError(f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made of; choose another folder or delete this one')
+                x, mark = _frames_batch(part)
+                file = path / f'{first:09d}.safetensors'
+                have = _chunk_mark(file)
+                if have not in (None, mark):
+                    raise ValueError(
+                        f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made '
+                        f'of; choose another folder or delete this one')
                 if not have:
-                    with whole_file(file, sync=True) as draft: save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, draft, metadata={'frames': mark})
-                first += len(x); bar.update(len(x))
+                    with whole_file(file, sync=True) as draft:
+                        save_file({'tokens': _encode_chunk(encoder, x, batch, first)}, draft,
+                                  metadata={'frames': mark})
+                first += len(x)
+                bar.update(len(x))
         finally: encoder.train(was)
     if not first: raise ValueError(f'{path}: there are no frames to encode')
-    with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps({**want, 'frames': first}))
+    with whole_file(path / 'about.json', sync=True) as draft:
+        draft.write_text(json.dumps({**want, 'frames': first}))
     for left in path.glob('.*.part'): left.unlink()   # of a process that was killed while it wrote
     return TokenCache(path)

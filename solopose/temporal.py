@@ -33,8 +33,10 @@ def relative_index(
     table, # window the bias table was made for, (T, H, W), nowhere smaller
     device=None, # where the numbers are wanted
 ):
-    "Row of the bias table for each pair (query, key) of a window, (t*h*w, t*h*w): the subscript of B in Eq. 5."
-    at = torch.stack(torch.meshgrid(*(torch.arange(n, device=device) for n in window), indexing='ij')).flatten(1)
+    """Row of the bias table for each pair (query, key) of a window, (t*h*w, t*h*w): the subscript of B
+    in Eq. 5."""
+    at = torch.stack(torch.meshgrid(*(torch.arange(n, device=device) for n in window),
+                                    indexing='ij')).flatten(1)
     d = [a[:, None] - a + n - 1 for a, n in zip(at, table)]
     return (d[0] * (2 * table[1] - 1) + d[1]) * (2 * table[2] - 1) + d[2]
 
@@ -44,7 +46,8 @@ def partition(
     window, # (t, h, w)
 ):
     "Cut into windows: (B, windows, t*h*w, C)."
-    B, T, H, W, C = x.shape; t, h, w = window
+    B, T, H, W, C = x.shape
+    t, h, w = window
     x = x.reshape(B, T // t, t, H // h, h, W // w, w, C).permute(0, 1, 3, 5, 2, 4, 6, 7)
     return x.reshape(B, -1, t * h * w, C)
 
@@ -55,7 +58,8 @@ def unpartition(
     size, # (T, H, W) of the whole
 ):
     "Undo `partition`: (B, T, H, W, C)."
-    B, _, _, C = x.shape; (T, H, W), (t, h, w) = size, window
+    B, _, _, C = x.shape
+    (T, H, W), (t, h, w) = size, window
     x = x.reshape(B, T // t, H // h, W // w, t, h, w, C).permute(0, 1, 4, 2, 5, 3, 6, 7)
     return x.reshape(B, T, H, W, C)
 
@@ -77,7 +81,8 @@ def shift_mask(
     shift, # (t, h, w)
     device=None, # where the mask is wanted
 ):
-    "Which key each query may see, bool (windows, n, n): never across the wrap, never padding. None if everything may be seen."
+    """Which key each query may see, bool (windows, n, n): never across the wrap, never padding. None if
+    everything may be seen."""
     if not any(shift) and not any(s % w for s, w in zip(size, window)): return None
     region, pad = 0, False
     for axis, (s, w, k) in enumerate(zip(size, window, shift)):
@@ -96,10 +101,12 @@ def window_order(
     shift, # (t, h, w)
     device=None, # where the numbers are wanted
 ):
-    "Which token each place of the shifted windows holds, (windows*t*h*w,), and which place each token has, (T*H*W,)."
+    """Which token each place of the shifted windows holds, (windows*t*h*w,), and which place each token
+    has, (T*H*W,)."""
     (T, H, W), full = size, [-(-s // w) * w for s, w in zip(size, window)]
     token = torch.arange(T * H * W, device=device).view(1, T, H, W, 1)
-    token = F.pad(token, (0, 0, 0, full[2] - W, 0, full[1] - H, 0, full[0] - T)).roll([-k for k in shift], (1, 2, 3))
+    token = F.pad(token, (0, 0, 0, full[2] - W, 0, full[1] - H, 0, full[0] - T)).roll([-k for k in shift],
+        (1, 2, 3))
     place = torch.arange(math.prod(full), device=device).view(1, -1, math.prod(window), 1)
     place = unpartition(place, window, full).roll(shift, (1, 2, 3))
     return partition(token, window).flatten(), place[0, :T, :H, :W, 0].flatten()
@@ -114,8 +121,10 @@ class WindowAttention3D(nn.Module):
         shift=(0, 0, 0), # by how much the windows are moved
     ):
         super().__init__()
-        if width % heads: raise ValueError(f'width {width} cannot be split over {heads} heads; choose a multiple')
-        if len(window) != 3 or min(window) < 1: raise ValueError(f'window {window}: three sizes of at least 1, (time, rows, columns)')
+        if width % heads:
+            raise ValueError(f'width {width} cannot be split over {heads} heads; choose a multiple')
+        if len(window) != 3 or min(window) < 1:
+            raise ValueError(f'window {window}: three sizes of at least 1, (time, rows, columns)')
         self.width, self.heads, self.window, self.shift = width, heads, tuple(window), tuple(shift)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         entries = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
@@ -128,7 +137,8 @@ def scores(self:WindowAttention3D,
     window, # window as cut to the grid
     shift, # shift as cut to the grid
 ):
-    "What Eq. 5 adds before the softmax: the bias B, minus infinity where `shift_mask` forbids, (1 or windows, heads, n, n)."
+    """What Eq. 5 adds before the softmax: the bias B, minus infinity where `shift_mask` forbids, (1 or
+    windows, heads, n, n)."""
     index = relative_index(tuple(window), self.window, self.bias.device)
     bias = self.bias[index.flatten()].view(*index.shape, self.heads).permute(2, 0, 1)[None]
     mask = shift_mask(tuple(size), tuple(window), tuple(shift), self.bias.device)
@@ -156,7 +166,8 @@ def attend(
     fused=None, # True: PyTorch's fused attention; False: written out; None: what is faster or needs less memory
 ):
     "Eq. 5 for groups of tokens: softmax(q k^T / sqrt(d) + B) v, same shape as q."
-    if fused_pays(q, add) if fused is None else fused: return F.scaled_dot_product_attention(q, k, v, attn_mask=add)
+    if fused_pays(q, add) if fused is None else fused:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=add)
     return ((q * q.shape[-1] ** -.5) @ k.transpose(-1, -2) + add).softmax(-1) @ v
 
 # %% ../nbs/06_temporal.ipynb #86eea92c
@@ -171,13 +182,15 @@ def forward(self:WindowAttention3D,
     qkv = self.qkv(x.flatten(1, 3)).index_select(1, order)
     add = self.scores(size, window, shift)
     fold = (0, 1) if add.shape[0] == 1 else (1, 2)   # one bias for all windows, or one for each
-    q, k, v = (y.flatten(*fold) for y in qkv.view(B, -1, n, 3, self.heads, C // self.heads).permute(3, 0, 1, 4, 2, 5))
+    q, k, v = (y.flatten(*fold) for y in qkv.view(B, -1, n, 3, self.heads, C // self.heads).permute(3, 0, 1,
+        4, 2, 5))
     y = attend(q, k, v, add.flatten(0, 1)[None].to(q.dtype)).reshape(B, -1, self.heads, n, C // self.heads)
     return self.proj(y.transpose(2, 3).reshape(B, -1, C).index_select(1, place)).view(x.shape)
 
 # %% ../nbs/06_temporal.ipynb #5bbb844d
 class TemporalBlock(nn.Module):
-    "One Swin block in 3D (Liu et al. 2021, doi:10.1109/ICCV48922.2021.00986): attention, then a two-layer perceptron."
+    """One Swin block in 3D (Liu et al. 2021, doi:10.1109/ICCV48922.2021.00986): attention, then a
+    two-layer perceptron."""
     def __init__(self,
         width, # channels C
         heads, # attention heads
@@ -188,7 +201,8 @@ class TemporalBlock(nn.Module):
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1, self.attention = nn.LayerNorm(width), WindowAttention3D(width, heads, window, shift)
-        self.norm2, self.mlp = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.norm2, self.mlp = (nn.LayerNorm(width),
+                                nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)))
 
 # %% ../nbs/06_temporal.ipynb #9f6156dc
 @patch
@@ -204,14 +218,18 @@ def stages(
     depth, # number of blocks
     merge=(), # blocks before which cells are merged
 ):
-    "For each block its stage, and its number within the stage. ValueError unless `merge` are rising block numbers."
+    """For each block its stage, and its number within the stage. ValueError unless `merge` are rising
+    block numbers."""
     merge = list(merge)
-    if merge != sorted(set(merge)) or any(not 0 < m < depth for m in merge): raise ValueError(f'merge={tuple(merge)}: rising numbers from 1 to {depth - 1}, one for each merging of cells')
+    if merge != sorted(set(merge)) or any(not 0 < m < depth for m in merge):
+        raise ValueError(
+            f'merge={tuple(merge)}: rising numbers from 1 to {depth - 1}, one for each merging of cells')
     return [(sum(m <= i for m in merge), i - max([0, *(m for m in merge if m <= i)])) for i in range(depth)]
 
 # %% ../nbs/06_temporal.ipynb #fb773d52
 class TemporalTransformer(nn.Module):
-    "A stack of `TemporalBlock`s over the tokens of a clip (section 4.1); every second one moves its windows by half."
+    """A stack of `TemporalBlock`s over the tokens of a clip (section 4.1); every second one moves its
+    windows by half."""
     def __init__(self,
         width, # channels C of the first block
         depth, # number of blocks
@@ -224,7 +242,9 @@ class TemporalTransformer(nn.Module):
         from torchvision.models.swin_transformer import PatchMerging
         half = tuple(w // 2 for w in window)
         self.merge, self.width, self.checkpoint = tuple(merge), width << len(merge), False
-        self.blocks = nn.ModuleList(TemporalBlock(width << s, heads << s, window, half if i % 2 else (0, 0, 0), mlp_ratio) for s, i in stages(depth, merge))
+        self.blocks = nn.ModuleList(
+            TemporalBlock(width << s, heads << s, window, half if i % 2 else (0, 0, 0), mlp_ratio)
+            for s, i in stages(depth, merge))
         self.merges = nn.ModuleList(PatchMerging(width << s) for s in range(len(merge)))
         self.norm = nn.LayerNorm(self.width)
 
@@ -236,5 +256,6 @@ def forward(self:TemporalTransformer,
     "Tokens (B, T, H, W, C), after each merging of half the rows and columns and twice the channels."
     for i, block in enumerate(self.blocks):
         if i in self.merge: x = self.merges[self.merge.index(i)](x)
-        x = checkpoint(block, x, use_reentrant=False) if self.checkpoint and torch.is_grad_enabled() else block(x)
+        x = (checkpoint(block, x, use_reentrant=False) if self.checkpoint and torch.is_grad_enabled()
+             else block(x))
     return self.norm(x)

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'UPPER_BODY', 'reference_points', 'TorsoSize', 'Reference', 'change_frame', 'reference_from', 'trunk_tilt',
-           'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal', 'from_universal',
-           'fit_views', 'multiview_error', 'universal_from_dict']
+           'upper_body', 'posture', 'key_frame', 'Universal', 'check_facing', 'fit_universal', 'to_universal',
+           'from_universal', 'fit_views', 'multiview_error', 'universal_from_dict']
 
 # %% ../nbs/02_universal.ipynb #23b74404
 from dataclasses import dataclass, asdict
 from functools import lru_cache
 import numpy as np
-import torch
 from fastcore.basics import patch
-from .skeleton import SKELETON, facing, evidence, forward, twist
+from .arrays import floats, like, namespace, to_numpy
 from .kabsch import kabsch, apply_rigid, invert_rigid
+from .poses import facing, evidence, forward, twist
+from .skeleton import SKELETON
 
 # %% ../nbs/02_universal.ipynb #47b1a4c8
 def reference_points(points, # joints (..., J, 3), numpy or torch
@@ -30,37 +31,52 @@ class TorsoSize:
     shoulders: float = 0. # sum of shoulder widths, mm
     trunks: float = 0. # sum of distances from the shoulder midpoint to the pubis, mm
     skipped: int = 0 # frames without one of the three keypoints
-    def __add__(self, other): return TorsoSize(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values())))
+    def __add__(self, other):
+        return TorsoSize(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values())))
 
 # %% ../nbs/02_universal.ipynb #20401b48
+def _torso(points, skeleton):
+    "Shoulder width and trunk length (N,) of poses (..., J, 3)."
+    corners = to_numpy(reference_points(points, skeleton)).astype(float).reshape(-1, 3, 3)
+    left, right, pubis = np.moveaxis(corners, 1, 0)
+    return np.linalg.norm(left - right, axis=-1), np.linalg.norm((left + right) / 2 - pubis, axis=-1)
+
+# %% ../nbs/02_universal.ipynb #3dcbf08c
 @patch
 def add(self:TorsoSize,
         points, # joints (..., J, 3), mm, numpy or torch
         skeleton=SKELETON): # Skeleton of the points
     "Count more poses (paper Eq. 1); returns the accumulator."
-    left, right, pubis = np.moveaxis(np.asarray(reference_points(points, skeleton), float).reshape(-1, 3, 3), 1, 0)
-    width, trunk = np.linalg.norm(left - right, axis=-1), np.linalg.norm((left + right) / 2 - pubis, axis=-1)
+    width, trunk = _torso(points, skeleton)
     ok = np.isfinite(width) & np.isfinite(trunk)
     if ok.any() and not 150 < np.median(width[ok]) < 700:
-        raise ValueError(f"shoulders are {np.median(width[ok]):.3g} apart (median); Eq. 1 wants mm, where a person has 250 to 450")
-    self.frames += int(ok.sum()); self.skipped += int((~ok).sum())
-    self.shoulders += float(width[ok].sum()); self.trunks += float(trunk[ok].sum())
+        raise ValueError(f"shoulders are {np.median(width[ok]):.3g} apart (median); "
+                         "Eq. 1 wants mm, where a person has 250 to 450")
+    self.frames += int(ok.sum())
+    self.skipped += int((~ok).sum())
+    self.shoulders += float(width[ok].sum())
+    self.trunks += float(trunk[ok].sum())
     return self
 
 # %% ../nbs/02_universal.ipynb #99c61a3d
-def _mean_size(total, n):
-    if not n: raise ValueError("no frame has been counted yet; call add(points) first")
-    return total / n
+@patch
+def mean(self:TorsoSize,
+         total): # a sum over the frames
+    "A sum of Eq. 1 divided by N; ValueError if nothing was counted."
+    if not self.frames:
+        raise ValueError("no frame has been counted yet; call add(points) first")
+    return total / self.frames
 
+# %% ../nbs/02_universal.ipynb #4ee678ce
 @patch(as_prop=True)
 def Ms(self:TorsoSize):
     "Mean shoulder width, mm (Eq. 1)."
-    return _mean_size(self.shoulders, self.frames)
+    return self.mean(self.shoulders)
 
 @patch(as_prop=True)
 def Msp(self:TorsoSize):
     "Mean distance from the middle of the shoulders to the pubis, mm (Eq. 1)."
-    return _mean_size(self.trunks, self.frames)
+    return self.mean(self.trunks)
 
 @patch(as_prop=True)
 def ratio(self:TorsoSize):
@@ -71,15 +87,18 @@ def ratio(self:TorsoSize):
 FRAMES = {'rfu': 'right, forward, up: the numbers of section 3.2; origin half a unit below the pubis',
           'frd': 'forward, right, down: the text of section 3.2; origin in the middle of the shoulders'}
 
+# %% ../nbs/02_universal.ipynb #56f54980
 @dataclass(frozen=True)
 class Reference:
     "The fixed triangle of section 3.2 and the size of its unit."
     height: float = 3. # of the shoulders above the origin, universal units
     pubis: float = .5 # of the pubis above the origin, universal units
     unit: float = 175. # mm in one universal unit, Ms / 2
-    name: str = 'paper'
+    name: str = 'paper' # of the constants
     def __post_init__(self):
-        if not (self.height > self.pubis and self.unit > 0): raise ValueError(f"reference {self.name!r}: shoulders at {self.height} must be above the pubis at {self.pubis}, and the unit {self.unit} mm positive")
+        if self.height > self.pubis and self.unit > 0: return
+        raise ValueError(f"reference {self.name!r}: shoulders at {self.height} must be above the pubis at "
+                         f"{self.pubis}, and the unit {self.unit} mm positive")
 
 # %% ../nbs/02_universal.ipynb #fb98df5d
 def change_frame(points, # (..., 3), mm, numpy or torch
@@ -93,30 +112,32 @@ def change_frame(points, # (..., 3), mm, numpy or torch
     h = reference.height * reference.unit
     r, f, u = (points[..., i] for i in ((0, 1, 2) if src == 'rfu' else (1, 0, 2)))
     out = [f, r, h - u] if dst == 'frd' else [r, f, h - u]
-    return torch.stack(out, -1) if torch.is_tensor(points) else np.stack(out, -1)
+    return namespace(points).stack(out, -1)
 
 # %% ../nbs/02_universal.ipynb #51d409cb
 @patch
 def triangle(self:Reference,
              frame='rfu'): # 'rfu' or 'frd'
     "Left shoulder, right shoulder and pubis (3, 3), mm."
-    return change_frame(np.array([[-1, 0, self.height], [1, 0, self.height], [0, 0, self.pubis]]) * self.unit, 'rfu', frame, self)
+    corners = np.array([[-1, 0, self.height], [1, 0, self.height], [0, 0, self.pubis]])
+    return change_frame(corners * self.unit, 'rfu', frame, self)
 
 # %% ../nbs/02_universal.ipynb #32b96731
 def reference_from(sizes=None, # TorsoSize over the collection (Eq. 1), or None
                    kind='paper'): # 'paper' keeps its constants, 'data' takes the height from Eq. 1
     "The reference triangle for a collection: unit Ms / 2, height by the paper or by the data."
     if kind not in ('paper', 'data'): raise ValueError(f"reference {kind!r} is not 'paper' or 'data'")
-    if sizes is None and kind == 'data': raise ValueError("reference 'data' needs the sizes of Eq. 1; pass sizes=TorsoSize().add(points)")
+    if sizes is None and kind == 'data':
+        raise ValueError("reference 'data' needs the sizes of Eq. 1; pass sizes=TorsoSize().add(points)")
     unit = sizes.Ms / 2 if sizes else Reference.unit
     return Reference(.5 + sizes.Msp / unit if kind == 'data' else 3., .5, unit, kind)
 
 # %% ../nbs/02_universal.ipynb #b1a871a6
-def trunk_tilt(points, # joints (T, J, 3), numpy
-         up=None, # direction up in the frame of the points; None takes the mean trunk direction
-         skeleton=SKELETON): # Skeleton of the points
+def trunk_tilt(points, # joints (T, J, 3), numpy or torch
+               up=None, # direction up in the frame of the points; None takes the mean trunk direction
+               skeleton=SKELETON): # Skeleton of the points
     "Angle between trunk and up in every frame (T,), degrees; NaN where a reference keypoint is missing."
-    ref = reference_points(np.asarray(points, float), skeleton)
+    ref = reference_points(to_numpy(points).astype(float), skeleton)
     trunk = ref[..., :2, :].mean(-2) - ref[..., 2, :]
     trunk = trunk / np.linalg.norm(trunk, axis=-1, keepdims=True)
     up = np.nanmean(trunk, 0) if up is None else np.asarray(up, float)
@@ -125,12 +146,17 @@ def trunk_tilt(points, # joints (T, J, 3), numpy
 # %% ../nbs/02_universal.ipynb #2417a69d
 UPPER_BODY = ('neck', 'head', 'l_shoulder', 'l_elbow', 'l_wrist', 'r_shoulder', 'r_elbow', 'r_wrist')
 
-def posture(points, # joints (T, J, 3), mm, numpy
+def upper_body(skeleton=SKELETON): # its joints
+    "Positions of the joints of `UPPER_BODY` that a skeleton has."
+    return skeleton.index(*(j for j in UPPER_BODY if j in skeleton.joints))
+
+# %% ../nbs/02_universal.ipynb #f2939306
+def posture(points, # joints (T, J, 3), mm, numpy or torch
             skeleton=SKELETON): # Skeleton of the points
     "Upper body joints as seen from the trunk (T, 8 * 3), mm: the same for every camera."
-    points = np.asarray(points, float)
+    points = to_numpy(points).astype(float)
     R, t = kabsch(reference_points(points, skeleton), Reference().triangle())
-    return apply_rigid(points, R, t)[..., skeleton.index(*UPPER_BODY), :].reshape(len(points), -1)
+    return apply_rigid(points, R, t)[..., upper_body(skeleton), :].reshape(len(points), -1)
 
 # %% ../nbs/02_universal.ipynb #23d54842
 @lru_cache(1)
@@ -141,51 +167,72 @@ def _threads():
     return ThreadpoolController()
 
 # %% ../nbs/02_universal.ipynb #a0aab6b1
+def _upright(points, up, max_tilt, skeleton):
+    "Numbers of the frames with a whole and upright upper body; ValueError if there is none."
+    usable = np.isfinite(points[:, [skeleton.index('pelvis'), *upper_body(skeleton)]]).all((1, 2))
+    if not usable.any(): raise ValueError(f"none of {len(points)} frames has the whole upper body")
+    angle = trunk_tilt(points, up, skeleton)
+    found = np.flatnonzero(usable & (np.nan_to_num(angle, nan=180) <= max_tilt))
+    if len(found): return found
+    raise ValueError(f"none of {len(points)} frames is upright: the smallest tilt is {np.nanmin(angle):.0f} "
+                     f"degrees; raise max_tilt={max_tilt} or give up=")
+
+def _most_typical(x, clusters):
+    "Row of x (N, D) nearest the centre of the largest of k-means' clusters."
+    from sklearn.cluster import KMeans
+    clusters = min(clusters, len(np.unique(x.round(1), axis=0)))
+    with _threads().limit(limits=1): fit = KMeans(clusters, n_init=4, random_state=0).fit(x)
+    biggest = np.bincount(fit.labels_).argmax()
+    inside = np.flatnonzero(fit.labels_ == biggest)
+    return inside[np.linalg.norm(x[inside] - fit.cluster_centers_[biggest], axis=1).argmin()]
+
+# %% ../nbs/02_universal.ipynb #2b3681dd
 def key_frame(points, # joints (T, J, 3), mm, numpy or torch
               up=None, # direction up in the frame of the points; None takes the mean trunk direction
               max_tilt=20., # a frame is upright up to this angle, degrees
               clusters=3, # of k-means (paper section 3.1)
               most=500, # upright frames that are clustered; of more, evenly spaced ones
               skeleton=SKELETON): # Skeleton of the points
-    "Index of the key frame: upright, and nearest the centre of the largest posture cluster (paper section 3.1)."
-    points = np.asarray(points, float)
-    if points.ndim != 3: raise ValueError(f"a key frame is chosen in one video (T, J, 3), not in {points.shape}")
-    usable = np.isfinite(points[:, skeleton.index('pelvis', *UPPER_BODY)]).all((1, 2))
-    if not usable.any(): raise ValueError(f"none of {len(points)} frames has the whole upper body")
-    angle = trunk_tilt(points, up, skeleton)
-    upright = np.flatnonzero(usable & (np.nan_to_num(angle, nan=180) <= max_tilt))
-    if not len(upright): raise ValueError(f"none of {len(points)} frames is upright: the smallest trunk_tilt is {np.nanmin(angle):.0f} degrees; raise max_tilt={max_tilt} or give up=")
-    from sklearn.cluster import KMeans
+    "Index of the key frame: upright, nearest the centre of the largest posture cluster (paper section 3.1)."
+    points = to_numpy(points).astype(float)
+    if points.ndim != 3:
+        raise ValueError(f"a key frame is chosen in one video (T, J, 3), not in {points.shape}")
+    upright = _upright(points, up, max_tilt, skeleton)
     upright = upright[::-(-len(upright) // most)]
-    x = posture(points[upright], skeleton)
-    with _threads().limit(limits=1): fit = KMeans(min(clusters, len(np.unique(x.round(1), axis=0))), n_init=4, random_state=0).fit(x)
-    biggest = np.bincount(fit.labels_).argmax()
-    inside = np.flatnonzero(fit.labels_ == biggest)
-    return int(upright[inside[np.linalg.norm(x[inside] - fit.cluster_centers_[biggest], axis=1).argmin()]])
+    return int(upright[_most_typical(posture(points[upright], skeleton), clusters)])
 
 # %% ../nbs/02_universal.ipynb #021ebd32
 @dataclass
 class Universal:
-    "A stored projection into the universal frame: R (..., 3, 3), t (..., 3) in mm, key frames, and the reference it was fitted to."
-    R: np.ndarray # rotation from the frame of the poses to the universal frame
-    t: np.ndarray # translation, mm
+    "A stored projection into the universal frame, its key frames, and the reference it was fitted to."
+    R: np.ndarray # rotation (..., 3, 3) from the frame of the poses to the universal frame
+    t: np.ndarray # translation (..., 3), mm
     key: np.ndarray # index of the key frame in the video, or in each clip
     reference: Reference # the triangle
     frame: str = 'rfu' # 'rfu' or 'frd'
     residual: np.ndarray = 0. # root mean square misfit of the three reference keypoints, mm
 
+# %% ../nbs/02_universal.ipynb #d1495f55
+_REMEDY = "check the joint mapping or pass check=False"
+
 # %% ../nbs/02_universal.ipynb #905e3aa5
-def check_facing(points, # joints (T, J, 3), mm, numpy
+def check_facing(points, # joints (T, J, 3), mm, numpy or torch
                  up=None, # direction up, None takes the trunk
                  least=0., # smallest agreement that is accepted, -1..1
                  skeleton=SKELETON): # Skeleton of the points
-    "Agreement between the labelled forward direction and knees and head over a video, -1..1; raises if it is negative."
-    points = np.asarray(points, float)
+    """Agreement of the labelled forward direction with knees and head, -1..1; ValueError if sides are
+    exchanged."""
+    points = to_numpy(points).astype(float)
     f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
     votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
     agreement = float(votes / total) if total > 1e-6 else 0.
-    if agreement < least: raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right are exchanged, the fit would turn the person by 180 degrees; check the joint mapping or pass check=False")
-    if np.nanmedian(twist(points, skeleton)) < 0: raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; check the joint mapping or pass check=False")
+    if agreement < least:
+        raise ValueError(
+            f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right "
+                         "are exchanged, the fit would turn the person by 180 degrees; " + _REMEDY)
+    if np.nanmedian(twist(points, skeleton)) < 0:
+        raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; "
+                         + _REMEDY)
     return agreement
 
 # %% ../nbs/02_universal.ipynb #a1ef8236
@@ -201,33 +248,44 @@ def _fit_one(points, reference, frame, up, key, check, max_tilt, skeleton, where
     return R, t, key, float(np.sqrt(((apply_rigid(a, R, t) - b) ** 2).sum(-1).mean()))
 
 # %% ../nbs/02_universal.ipynb #de43c000
+def _fit_clips(points, keys, fit):
+    "R, t, key and residual of clips (B, T, J, 3), stacked."
+    keys = [None] * len(points) if keys is None else keys
+    each = [fit(p, k, f'clip {i}: ') for i, (p, k) in enumerate(zip(points, keys))]
+    return tuple(np.stack(x) for x in zip(*each))
+
+# %% ../nbs/02_universal.ipynb #aa0ec230
 def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clips, mm, numpy or torch
                   reference=Reference(), # Reference, see reference_from
                   frame='rfu', # 'rfu' (the paper's numbers) or 'frd' (its text)
-                  scope='video', # 'video': one motion for all; 'clip': one for each of B clips
+                  scope='video', # 'video': one rigid motion for all; 'clip': one for each of B clips
                   up=None, # direction up in the frame of the points; None takes the mean trunk direction
-                  key=None, # index of the key frame if it is known, e.g. from another view of the take; for clips (B,)
+                  key=None, # index of the key frame if it is known, from another view; for clips (B,)
                   check=True, # refuse people who face backwards
                   max_tilt=20., # a frame is upright up to this angle, degrees
                   skeleton=SKELETON): # Skeleton of the points
-    "Find the motion into the universal frame (paper sections 3.1-3.3); raises if no frame is upright or if sides are exchanged."
-    points = np.asarray(points.detach().cpu() if torch.is_tensor(points) else points, float)
+    """Find the rigid motion into the universal frame (paper sections 3.1-3.3); ValueError if there is
+    none to trust."""
+    points = to_numpy(points).astype(float)
     if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
-    if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4): raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; give (T, J, 3) or clips (B, T, J, 3)")
+    if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4):
+        raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; "
+                         "give (T, J, 3) or clips (B, T, J, 3)")
     fit = lambda p, k, where='': _fit_one(p, reference, frame, up, k, check, max_tilt, skeleton, where)
-    if scope == 'video': R, t, key, res = fit(points.reshape(-1, *points.shape[-2:]), key)
-    else: R, t, key, res = (np.stack(v) for v in zip(*(fit(p, None if key is None else key[i], f'clip {i}: ') for i, p in enumerate(points))))
-    return Universal(R, t, np.asarray(key), reference, frame, np.asarray(res))
+    if scope == 'clip': R, t, key, residual = _fit_clips(points, key, fit)
+    else: R, t, key, residual = fit(points.reshape(-1, *points.shape[-2:]), key)
+    return Universal(R, t, np.asarray(key), reference, frame, np.asarray(residual))
 
 # %% ../nbs/02_universal.ipynb #53842f7b
 def _broadcast(fit, p):
-    "R and t in the kind of p, with a frame axis where there is one motion per clip."
+    "R and t in the kind of p, with a time axis where there is one rigid motion per clip."
     R, t = np.asarray(fit.R), np.asarray(fit.t)
     if R.ndim > 2:
-        if p.ndim < 4 or p.shape[0] != len(R): raise ValueError(f"{len(R)} motions do not belong to poses of shape {tuple(p.shape)}; give the {len(R)} clips they were fitted to")
+        if p.ndim < 4 or p.shape[0] != len(R):
+            raise ValueError(f"{len(R)} rigid motions do not belong to poses of shape {tuple(p.shape)}; "
+                             f"give the {len(R)} clips they were fitted to")
         R, t = R[:, None], t[:, None]
-    if torch.is_tensor(p): return tuple(torch.as_tensor(x, dtype=p.dtype, device=p.device) for x in (R, t))
-    return R, t
+    return like(R, p), like(t, p)
 
 def _scale(fit, unit):
     if unit not in ('mm', 'universal'): raise ValueError(f"unit {unit!r} is not 'mm' or 'universal'")
@@ -238,6 +296,7 @@ def to_universal(points, # joints (..., J, 3) in the frame of the fit, mm, numpy
                  fit, # Universal
                  unit='mm'): # 'mm', or 'universal' for the paper's units (times 2 / Ms)
     "Project poses into the universal frame (paper Eq. 4)."
+    points = floats(points)
     return apply_rigid(points, *_broadcast(fit, points)) / _scale(fit, unit)
 
 # %% ../nbs/02_universal.ipynb #63158895
@@ -245,17 +304,20 @@ def from_universal(points, # joints (..., J, 3) in the universal frame, numpy or
                    fit, # Universal
                    unit='mm'): # unit of the points, 'mm' or 'universal'
     "Undo `to_universal`: back to the frame of the video, mm."
-    points = points * _scale(fit, unit)
+    points = floats(points) * _scale(fit, unit)
     return apply_rigid(points, *invert_rigid(*_broadcast(fit, points)))
 
 # %% ../nbs/02_universal.ipynb #3afc590a
-def fit_views(views, # dict: name of the view -> joints (T, J, 3) or clips (B, T, J, 3), mm, all of the same frames
-              ups=None, # dict: name of the view -> direction up in its frame; None takes the mean trunk direction
+def fit_views(
+    views, # dict: name of the view -> joints (T, J, 3) or clips (B, T, J, 3), mm, of the same frames
+              ups=None, # dict: name of the view -> direction up in its frame; None takes the mean trunk
               key=None, # key frame, or one for each clip; None lets the first view choose
               **kwargs): # of `fit_universal`
-    "One motion for each view of a take, all of them at the same key frame (paper section 3.1 and Fig. 1): name -> `Universal`."
+    """One rigid motion for each view of a take, all at the same key frame (section 3.1, Fig. 1): name ->
+    `Universal`."""
     lengths = {n: tuple(p.shape[:-2]) for n, p in views.items()}
-    if len(set(lengths.values())) > 1: raise ValueError(f"the views of one take must have the same frames, not {lengths}")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the views of one take must have the same frames, not {lengths}")
     fits = {}
     for n, p in views.items():
         fits[n] = fit_universal(p, up=None if ups is None else ups[n], key=key, **kwargs)
@@ -273,9 +335,12 @@ def multiview_error(many): # poses of all views (V, T, J, 3), mm, or a list of V
 @patch
 def to_dict(self:Universal):
     "Plain lists and numbers, fit for JSON."
-    return dict(R=np.asarray(self.R).tolist(), t=np.asarray(self.t).tolist(), key=np.asarray(self.key).tolist(), reference=asdict(self.reference), frame=self.frame, residual=np.asarray(self.residual).tolist())
+    return dict(R=np.asarray(self.R).tolist(), t=np.asarray(self.t).tolist(),
+                key=np.asarray(self.key).tolist(), reference=asdict(self.reference), frame=self.frame,
+                residual=np.asarray(self.residual).tolist())
 
 # %% ../nbs/02_universal.ipynb #7b76b8e4
 def universal_from_dict(d): # what `Universal.to_dict` gave
-    "The stored motion again."
-    return Universal(np.array(d['R']), np.array(d['t']), np.array(d['key']), Reference(**d['reference']), d['frame'], np.array(d['residual']))
+    "The stored `Universal` again."
+    return Universal(np.array(d['R']), np.array(d['t']), np.array(d['key']), Reference(**d['reference']),
+                     d['frame'], np.array(d['residual']))

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from html import escape
 from .files import whole_file
-from .skeleton import SKELETON, check_poses
+from .poses import check_poses
+from .skeleton import SKELETON
 
 # %% ../nbs/09_viz.ipynb #8f196a29
 def browser_path(): # path, or None

@@ -5,7 +5,8 @@ import asyncio, base64, io, time
 import numpy as np
 import pytest
 from PIL import Image
-from solopose.skeleton import pose_dataset, standing_pose
+from solopose.poses import pose_dataset
+from solopose.skeleton import standing_pose
 from solopose.viz import browser_path, pose_player, save_html
 
 choreographer = pytest.importorskip('choreographer', reason='the browser is driven with choreographer: pip install kaleido')

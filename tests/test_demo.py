@@ -54,7 +54,8 @@ def test_beats_the_constant_pose(shipped):
 @pytest.mark.parametrize('which', ['shipped', 'fresh'])
 def test_netcdf(which, request):
     "Named dimensions, finite numbers, and attributes that answer unit, frame, axes, root and rate."
-    from solopose.skeleton import SKELETON, check_poses
+    from solopose.poses import check_poses
+    from solopose.skeleton import SKELETON
     ds = read_poses(request.getfixturevalue(which)[1])
     assert set(ds.position.dims) == {'time', 'space', 'keypoints', 'individuals'}
     assert set(ds.confidence.dims) == {'time', 'keypoints', 'individuals'}

@@ -227,8 +227,8 @@ def _peak_rows(size=64, frames=60):
     from solopose.heatpose import HeatPose
     joints, rows = _person(frames), []
     for kind in ('strict', 'paper'):
-        hp = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, c=.1, sides=kind)
-        plain = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, sides='none')
+        hp = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, c=.1, transition=kind)
+        plain = HeatPose(size=size, bounds=(-1., 1.), sigma=2.24/size, transition='none')
         away = torch.cat([(hp.decode(hp.target(j), 'argmax')[0] - plain.decode(plain.target(j), 'argmax')[0]).norm(dim=-1) for j in joints.split(4)])/hp.voxel[0]
         name = f'highest voxel of {kind!r} is the joint\'s, {away.numel()} joints'
         rows.append(Row(name, (away == 0).double().mean().item(), 'share', f'mean {away.mean():.2f}, worst {away.max():.1f} voxels away', 1. if kind == 'strict' else None))

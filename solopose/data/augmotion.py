@@ -593,7 +593,7 @@ def pose_dataset_of(ds, # of `open_augmotion`
                     take, # number of the take
                     view=None): # number of one of its views: camera frame; None: universal frame
     "One take as a movement-style pose dataset, dims (time, space, keypoints, individuals)."
-    from solopose.skeleton import pose_dataset
+    from solopose.poses import pose_dataset
     points = take_poses(ds, take) if view is None else view_poses(ds, view)
     return pose_dataset(points, ds.attrs['collection']['fps'], frame=ds.attrs['frame'] if view is None else 'camera', root=None, source_take=f"{ds.take_dataset.values[take]}: {ds.take_name.values[take]}")
 

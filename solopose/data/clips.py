@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from ..cameras import project
 from .augmotion import SPLITS, open_augmotion, view_camera
 from ..kabsch import apply_rigid
-from ..skeleton import SKELETON, flip
+from ..poses import flip
+from ..skeleton import SKELETON
 from ..video.frames import VideoError, _clock, _crop, _open, letterbox_box
 
 # %% ../../nbs/data/37_clips.ipynb #5c72099e

@@ -14,7 +14,8 @@ import re, zipfile
 import numpy as np
 from fastcore.basics import patch
 from ..files import read_pickle
-from ..skeleton import SKELETON, Skeleton, convert_joints, recipe, forward, facing, twist
+from ..poses import convert_joints, forward, facing, twist
+from ..skeleton import SKELETON, Skeleton, recipe
 from ..cameras import Camera, look_at, intrinsics_from_fov, world_to_camera, camera_to_world, project
 from ..universal import trunk_tilt
 

@@ -21,7 +21,9 @@ def _jit(f):
 
 # %% ../../nbs/losses/10_fast.ipynb #83737447
 _ONE, _HALF, _LOG2E = np.float32(1), np.float32(.5), np.float32(1.4426950408889634)
-_C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(np.log(2)**i/f) for i, f in zip(range(1, 7), (1, 2, 6, 24, 120, 720)))   # series of 2^r
+# series of 2^r
+_C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(np.log(2)**i/f)
+                                for i, f in zip(range(1, 7), (1, 2, 6, 24, 120, 720)))
 
 @_jit
 def _exp_into(x, top, out, bits, power):
@@ -54,7 +56,8 @@ def _sum_into(a, planes, t):
     t[:] = 0
     n, k = len(t), 0
     while k + 4 <= len(a):
-        a0, a1, a2, a3, p0, p1, p2, p3 = a[k], a[k+1], a[k+2], a[k+3], planes[k], planes[k+1], planes[k+2], planes[k+3]
+        a0, a1, a2, a3, p0, p1, p2, p3 = (a[k], a[k+1], a[k+2], a[k+3], planes[k], planes[k+1], planes[k+2],
+                                          planes[k+3])
         for v in range(n): t[v] += a0*p0[v] + a1*p1[v] + a2*p2[v] + a3*p3[v]
         k += 4
     while k < len(a):
@@ -88,10 +91,12 @@ def _volumes(x, gx, gy, gz, share, used, grad, loss):
     h, w = gy.shape[2], gx.shape[2]
     rows = min(h, max(1, 1024//w))
     lanes, bits = np.empty(s, np.float32), np.empty(s, np.int32)
-    power, t, planes = bits.view(np.float32), np.empty(rows*w, np.float32), np.empty((gx.shape[1], rows*w), np.float32)
+    power, t, planes = (bits.view(np.float32), np.empty(rows*w, np.float32),
+                        np.empty((gx.shape[1], rows*w), np.float32))
     for i in range(n):
         if share[i] == 0:
-            grad[i] = 0; loss[i] = 0
+            grad[i] = 0
+            loss[i] = 0
             continue
         top, total, hit = _largest(x[i, :1], lanes), 0., 0.
         for z in range(d): total += _exp_into(x[i, z], top, grad[i, z], bits, power)
@@ -122,7 +127,8 @@ def _some(x, gx, gy, gz, share, used, grad, loss):
         at = slice(i, i + step)
         v = x[at].float()
         g = grad[at] if direct else scratch[:len(v)]
-        _volumes(v.reshape(len(v), d, h*w).numpy(), *(a[at].numpy() for a in (gx, gy, gz, share, used)), g.view(len(v), d, h*w).numpy(), loss[at].numpy())
+        _volumes(v.reshape(len(v), d, h*w).numpy(), *(a[at].numpy() for a in (gx, gy, gz, share, used)),
+                 g.view(len(v), d, h*w).numpy(), loss[at].numpy())
         if grad is not None and not direct: grad[at] = g
 
 # %% ../../nbs/losses/10_fast.ipynb #72d4b41e
@@ -135,11 +141,14 @@ def loss_numba(
     used, # (N,) int: components that exist
     grad=None, # (N, D, H, W) of the type of x, filled with share*(softmax - target); None: not wanted
 ): # (N,) float64: cross-entropy of each volume, 0 where share is 0
-    "Cross-entropy of softmax(x) with sums of outer products on the CPU, compiled; as many threads as torch has."
+    """Cross-entropy of softmax(x) with sums of outer products on the CPU, compiled; as many threads as
+    torch has."""
     x, loss = x.detach(), torch.zeros(len(x), dtype=torch.float64)
     some = [t.contiguous() for t in (gx, gy, gz, share, used)]
     k = min(torch.get_num_threads(), len(x))
-    if k <= 1: _some(x, *some, grad, loss); return loss
+    if k <= 1:
+        _some(x, *some, grad, loss)
+        return loss
     cut = [round(i*len(x)/k) for i in range(k + 1)]
     def work(i):
         at = slice(cut[i], cut[i + 1])

@@ -29,7 +29,8 @@ def _tile(gx, gy, gz, used, i, K, D, H, W, ROWS:tl.constexpr, COLS:tl.constexpr)
 
 # %% ../../nbs/losses/11_fast_cuda.ipynb #7c2f052f
 @_jit
-def _value_kernel(logits, gx, gy, gz, used, share, top, total, hit, K, D, H, W, ROWS:tl.constexpr, COLS:tl.constexpr):
+def _value_kernel(logits, gx, gy, gz, used, share, top, total, hit, K, D, H, W, ROWS:tl.constexpr,
+                  COLS:tl.constexpr):
     i, tiles = tl.program_id(0), tl.num_programs(1)
     if tl.load(share + i) > 0:
         at, inside, t = _tile(gx, gy, gz, used, i, K, D, H, W, ROWS, COLS)
@@ -40,7 +41,8 @@ def _value_kernel(logits, gx, gy, gz, used, share, top, total, hit, K, D, H, W, 
         tl.store(hit + i*tiles + tl.program_id(1), tl.sum(t*v))
 
 @_jit
-def _grad_kernel(logits, gx, gy, gz, used, share, lse, grad, K, D, H, W, ROWS:tl.constexpr, COLS:tl.constexpr):
+def _grad_kernel(logits, gx, gy, gz, used, share, lse, grad, K, D, H, W, ROWS:tl.constexpr,
+                 COLS:tl.constexpr):
     i = tl.program_id(0)
     s = tl.load(share + i)
     at, inside, t = _tile(gx, gy, gz, used, i, K, D, H, W, ROWS, COLS)
@@ -58,7 +60,8 @@ def loss_triton(
     used, # (N,) int: components that exist
     grad=None, # (N, D, H, W) of the type of x, filled with share*(softmax - target); None: not wanted
 ): # (N,) float32: cross-entropy of each volume, 0 where share is 0
-    "Cross-entropy of softmax(x) with sums of outer products on CUDA: reads the logits twice and writes the gradient."
+    """Cross-entropy of softmax(x) with sums of outer products on CUDA: reads the logits twice and writes
+    the gradient."""
     if not len(x): return torch.zeros_like(share)
     (n, d, h, w), cols = x.shape, triton.next_power_of_2(x.shape[-1])
     rows = max(1, 4096//cols)

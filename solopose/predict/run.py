@@ -21,7 +21,8 @@ from fastcore.script import Param, call_parse
 from scipy.ndimage import median_filter
 from ..model import create_model
 from ..files import whole_file
-from ..skeleton import SKELETON, SKELETONS, check_poses, pose_dataset
+from ..poses import check_poses, pose_dataset
+from ..skeleton import SKELETON, SKELETONS
 from ..video.frames import VideoError, blend_windows, calmed, crop_frames, letterbox_box, read_video, video_windows
 
 # %% ../../nbs/predict/50_run.ipynb #a82e8f4c

@@ -318,7 +318,7 @@ def write_clip(
     fps:float=25., # frames/s
     **about): # more attributes for the truth, e.g. seed, number
     "Write a clip and its truth; returns both paths."
-    from solopose.skeleton import pose_dataset
+    from solopose.poses import pose_dataset
     from solopose.video.frames import write_video
     path = Path(path)
     joints = clip['joints'] - clip['joints'][:, [PELVIS]]

@@ -16,8 +16,8 @@ from .recipe import Recipe
 # %% ../../nbs/training/45_ablations.ipynb #233fb7c2
 VARIANTS = {
     'SoloPose': dict(),
-    'paper sides (Eq. 7)': dict(settings=dict(sides='paper')),
-    'no sides': dict(settings=dict(sides='none')),
+    'paper sides (Eq. 7)': dict(settings=dict(transition='paper')),
+    'no sides': dict(settings=dict(transition='none')),
     'w/o HeatPose (MSE)': dict(settings=dict(loss='mse'), weights=(20., 0., .5)),
     'one kind of scene': dict(easy_share=1., easy_end=1e9)}
 
