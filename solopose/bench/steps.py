@@ -41,7 +41,7 @@ def step_times(
     for _ in range(steps + 3):
         marks = [time.perf_counter()]; mark = lambda: (wait(), marks.append(time.perf_counter()))
         b = next(batches); send = lambda v: {k: send(x) for k, x in v.items()} if isinstance(v, dict) else v.to(device)
-        b = augment(*(lambda d: (d, d['draws']))(send(b))); mark()
+        b = augment(*(lambda d: (d, d['draws']))(send(b)), skeleton=net.skeleton); mark()
         with torch.autocast(device.type, torch.bfloat16, enabled=low): loss = pose_loss(net, b, recipe.weights, surface=surface)['loss']
         mark(); loss.backward(); torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm); opt.step(); opt.zero_grad(); mark()
         rows.append([*np.diff(marks), b['frames'].shape[0] * b['frames'].shape[1]])

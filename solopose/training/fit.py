@@ -15,17 +15,18 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 import torch
-from ..skeleton import whole_file
+from ..files import whole_file
+from ..skeleton import SKELETON
 from .callbacks import MetricsLogger, ProgressBar
 from .checkpoints import AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good, step_of
-from .checkpoints import choice_store, follow_first, run_lock
+from .checkpoints import choice_store, follow_first, is_first, run_lock
 from .evaluate import run_facts
 from .module import PoseTask, build_model, pl
 from .pools import Pool
-from .recipe import Recipe
+from .recipe import Recipe, pick_device
 
 # %% ../../nbs/training/43g_fit.ipynb #b59e4925
-FREE = ('steps', 'devices', 'nodes', 'strategy', 'workers', 'compile', 'precision', 'accumulate',
+FREE = ('steps', 'device', 'devices', 'nodes', 'strategy', 'workers', 'compile', 'precision', 'accumulate',
         'pool', 'pack', 'motions') # fields that may change when a run goes on
 
 # %% ../../nbs/training/43g_fit.ipynb #4ebcd1f0
@@ -93,6 +94,7 @@ def trainer_for(
     ours = dict(use_distributed_sampler=False, enable_model_summary=False, enable_checkpointing=False,
                 num_sanity_val_steps=0, limit_val_batches=0, enable_progress_bar=bar) # what we do ourselves
     return pl.Trainer(max_steps=stop or recipe.steps, devices=recipe.devices, num_nodes=recipe.nodes,
+        accelerator=dict(cuda='gpu', cpu='cpu')[pick_device(recipe.device)],
         strategy=strategy_for(recipe), precision=recipe.precision, plugins=_plugins(),
         logger=_loggers(out, session), callbacks=callbacks, default_root_dir=out, **ours)
 
@@ -108,9 +110,9 @@ def load_ema(
 
 # %% ../../nbs/training/43g_fit.ipynb #6490cf1d
 def _held_out(recipe, clips):
-    "Batches of held-out clips for the curve, none if the pool has none."
+    "Batches of held-out clips for the curve, none if the pool has none of the model's keypoints."
     test = Pool(recipe.pool, 'test')
-    if not clips or not test: return []
+    if not clips or not test or recipe.settings.get('skeleton', SKELETON.name) != SKELETON.name: return []
     test.refresh()
     return list(islice(test.everything(16), max(1, clips // 16)))
 
@@ -131,17 +133,11 @@ def fit(
     saver = CheckpointSaver(out, every, minutes)
     log = MetricsLogger(log_every, _held_out(recipe, val_clips))
     callbacks = [log, saver, *([] if quiet else [ProgressBar()])]
-    with run_lock(out) if _is_first() else nullcontext():
+    with run_lock(out) if is_first() else nullcontext():
         trainer, task = _train(recipe, out, stop_at, callbacks)
         if saver.signal: raise KeyboardInterrupt(f'stopped by a signal at step {trainer.global_step}; '
                                                  f'the same command goes on from {last_good(out)}')
         return _averaged(task, recipe, out), int(trainer.global_step)
-
-# %% ../../nbs/training/43g_fit.ipynb #1c9415f0
-def _is_first():
-    "Is this the first process of the run, or the only one?"
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-    return rank_zero_only.rank == 0
 
 # %% ../../nbs/training/43g_fit.ipynb #dc9f2a0e
 def _set_up(out, recipe):
@@ -154,12 +150,12 @@ def _set_up(out, recipe):
 def _train(recipe, out, stop_at, callbacks):
     "One session in a folder that is held: Lightning's trainer and the task, both at their end."
     same_run(out, recipe)
-    last, task = last_good(out) if _is_first() else None, PoseTask(recipe, stop_at)
-    session = note_session(out / 'run.json', recipe, step_of(last) if last else 0) if _is_first() else 0
+    last, task = last_good(out) if is_first() else None, PoseTask(recipe, stop_at)
+    session = note_session(out / 'run.json', recipe, step_of(last) if last else 0) if is_first() else 0
     trainer = trainer_for(recipe, out, callbacks, session, task.stop)
     if trainer.world_size > 1:
         store = choice_store(trainer)
-        last = follow_first(store, _is_first(), last)
+        last = follow_first(store, is_first(), last)
     try: trainer.fit(task, ckpt_path=last, weights_only=True)
     except FloatingPointError as e:
         raise FloatingPointError(f'{e}; stopped. Last good state: {last_good(out)}. '

@@ -12,10 +12,10 @@ from fastcore.basics import patch
 from ..model import create_model, load_weights, shipped_weights
 from .batches import Batches
 from .losses import counts, pose_loss, surface_head
-from .norms import synchronised
+from .norms import sync_norms
 from .optimizer import learning_rate, optimizer_for, parameter_groups
 from .pools import augment
-from .recipe import Recipe
+from .recipe import Recipe, pick_device
 
 # %% ../../nbs/training/43e_module.ipynb #a9501d9c
 if find_spec('pytorch_lightning'): import pytorch_lightning as pl
@@ -25,11 +25,20 @@ else: pl = None
 def build_model(
     recipe:Recipe): # model, settings, init, encoder_weights
     "The network before the first step: new, or from a file of weights."
-    if not recipe.init: return create_model(recipe.model, encoder_weights=recipe.encoder_weights or None, **recipe.settings).train()
-    if recipe.settings or recipe.encoder_weights: raise ValueError('init: a file of weights brings its own settings; leave settings and encoder_weights out')
+    if recipe.init: return _from_weights(recipe)
+    encoder = recipe.encoder_weights or None
+    return create_model(recipe.model, encoder_weights=encoder, **recipe.settings).train()
+
+# %% ../../nbs/training/43e_module.ipynb #370ff7f3
+def _from_weights(recipe):
+    "The network of a file of weights. ValueError if the recipe says something else."
+    if recipe.settings or recipe.encoder_weights:
+        raise ValueError('init: a file of weights brings its own settings; '
+                         'leave settings and encoder_weights out')
     net = load_weights(shipped_weights(recipe.model) if recipe.init == 'shipped' else recipe.init).train()
-    if net.config.name != recipe.model: raise ValueError(f'init: {recipe.init} has weights of {net.config.name!r}, the recipe wants {recipe.model!r}')
-    return net
+    if net.config.name == recipe.model: return net
+    raise ValueError(f'init: {recipe.init} has weights of {net.config.name!r}, '
+                     f'the recipe wants {recipe.model!r}')
 
 # %% ../../nbs/training/43e_module.ipynb #c458db18
 class PoseTask(pl.LightningModule if pl else object):
@@ -41,38 +50,59 @@ class PoseTask(pl.LightningModule if pl else object):
         self.recipe, self.stop, self.automatic_optimization = recipe, stop or recipe.steps, False
         self.net = build_model(recipe).to(memory_format=torch.channels_last)
         self.surface = surface_head(self.net, recipe.weights)
-        swa = torch.optim.swa_utils # fsdp: tensors that are shared out and others do not go into one call
-        how = dict(avg_fn=swa.get_ema_avg_fn(recipe.ema)) if recipe.strategy == 'fsdp' else dict(multi_avg_fn=swa.get_ema_multi_avg_fn(recipe.ema))
-        self.ema = swa.AveragedModel(self.net, use_buffers=True, **how).requires_grad_(False)
+        self.ema = _average(self.net, recipe)
+
+# %% ../../nbs/training/43e_module.ipynb #74774789
+def _average(net, recipe):
+    "The running average; with fsdp one tensor at a time, shared ones and others do not go into one call."
+    swa = torch.optim.swa_utils
+    if recipe.strategy == 'fsdp': how = dict(avg_fn=swa.get_ema_avg_fn(recipe.ema))
+    else: how = dict(multi_avg_fn=swa.get_ema_multi_avg_fn(recipe.ema))
+    return swa.AveragedModel(net, use_buffers=True, **how).requires_grad_(False)
 
 # %% ../../nbs/training/43e_module.ipynb #618620eb
 @patch
 def configure_model(self:PoseTask):
     "What must be done before the network is given to several processes, once."
-    if self.trainer.world_size > 1 and self.recipe.sync_norm: self.net = synchronised(self.net)
-    if self.recipe.strategy == 'fsdp':
-        from torch.distributed.fsdp import fully_shard
-        for net in filter(None, (self.net, self.ema.module, self.surface)): fully_shard(net.to(memory_format=torch.contiguous_format), mesh=self.device_mesh['data_parallel'])
+    device = pick_device(self.recipe.device)
+    if self.trainer.world_size > 1 and self.recipe.sync_norm: self.net = sync_norms(self.net, device)
+    if self.recipe.strategy == 'fsdp': self.share_out()
     if self.recipe.compile: self.net.compile()
+
+# %% ../../nbs/training/43e_module.ipynb #73a066dc
+@patch
+def share_out(self:PoseTask):
+    "Give each process a part of every weight (PyTorch's fsdp)."
+    from torch.distributed.fsdp import fully_shard
+    for net in filter(None, (self.net, self.ema.module, self.surface)):
+        fully_shard(net.to(memory_format=torch.contiguous_format), mesh=self.device_mesh['data_parallel'])
 
 # %% ../../nbs/training/43e_module.ipynb #7bf7bd29
 @patch
 def train_dataloader(self:PoseTask):
+    "Batches from this step on, this process's rows of them."
     t, r = self.trainer, self.recipe
     batches = Batches(r, self.net.config, t.global_step, self.stop, (t.global_rank, t.world_size))
-    card = torch.cuda.is_available(); drawn = card and r.data.get('synth', 0) > 0  # drawn on the card, and staying there
-    return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=r.workers, persistent_workers=r.workers > 0, pin_memory=card and not drawn, multiprocessing_context='spawn' if drawn and r.workers else None)
+    card = pick_device(r.device) == 'cuda'
+    drawn = card and r.data.get('synth', 0) > 0 # drawn on the card, and staying there
+    return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=r.workers,
+        pin_memory=card and not drawn, persistent_workers=r.workers > 0,
+        multiprocessing_context='spawn' if drawn and r.workers else None)
 
 # %% ../../nbs/training/43e_module.ipynb #bc056f7f
 @patch
-def on_after_batch_transfer(self:PoseTask, batch, _): return augment(batch, batch['draws'], self.net.config.target_frame == 'camera')
+def on_after_batch_transfer(self:PoseTask, batch, _):
+    "Augment on the device that trains."
+    return augment(batch, batch['draws'], self.net.config.target_frame == 'camera', self.net.skeleton)
 
 # %% ../../nbs/training/43e_module.ipynb #c2e5762e
 @patch
 def configure_optimizers(self:PoseTask):
-    extra = [dict(params=list(self.surface.parameters()), lr=self.recipe.lr, use_fallback=True)] if self.surface else []
-    opt = optimizer_for(parameter_groups(self.net, self.recipe) + extra, self.recipe)
-    return [opt], [torch.optim.lr_scheduler.LambdaLR(opt, lambda s: learning_rate(s, self.recipe))]
+    "The optimiser of network and surface head, and its schedule."
+    groups, r = parameter_groups(self.net, self.recipe), self.recipe
+    if self.surface: groups.append(dict(params=list(self.surface.parameters()), lr=r.lr, use_fallback=True))
+    opt = optimizer_for(groups, r)
+    return [opt], [torch.optim.lr_scheduler.LambdaLR(opt, lambda s: learning_rate(s, r))]
 
 # %% ../../nbs/training/43e_module.ipynb #c026ac04
 @patch
@@ -84,17 +114,28 @@ def check_loss(self:PoseTask,
     if self.trainer.world_size > 1: good = self.trainer.strategy.reduce_boolean_decision(good)
     if not good: raise FloatingPointError(f'the loss is {float(loss)} at step {self.global_step}')
 
+# %% ../../nbs/training/43e_module.ipynb #4b20ea04
+@patch
+def whole_counts(self:PoseTask,
+    batch:dict): # of this process
+    "`counts` of the batch over all processes, as a mean."
+    whole = counts(self.net, batch)
+    if self.trainer.world_size == 1: return whole
+    return {k: self.trainer.strategy.reduce(v.float(), reduce_op='mean') for k, v in whole.items()}
+
 # %% ../../nbs/training/43e_module.ipynb #3b77c4ea
 @patch
 def training_step(self:PoseTask, batch, _):
-    r, opt, world = self.recipe, self.optimizers(), self.trainer.world_size
-    whole = counts(self.net, batch)
-    if world > 1: whole = {k: self.trainer.strategy.reduce(v.float(), reduce_op='mean') for k, v in whole.items()}
-    parts = zip(*(v.chunk(r.accumulate) for v in batch.values())); total = {}
-    for part in parts:
+    "One batch, one step: its parts one after the other, then the optimiser, the rate and the average."
+    r, opt, whole, total = self.recipe, self.optimizers(), self.whole_counts(batch), {}
+    for part in zip(*(v.chunk(r.accumulate) for v in batch.values())):
         terms = pose_loss(self.net, dict(zip(batch, part)), r.weights, whole, self.surface)
-        self.check_loss(terms['loss']); self.manual_backward(terms['loss'])
+        self.check_loss(terms['loss'])
+        self.manual_backward(terms['loss'])
         total = {k: total.get(k, 0.) + v.detach() for k, v in terms.items()}
     torch.nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g['params']], r.clip_norm)
-    opt.step(); opt.zero_grad(); self.lr_schedulers().step(); self.ema.update_parameters(self.net)
+    opt.step()
+    opt.zero_grad()
+    self.lr_schedulers().step()
+    self.ema.update_parameters(self.net)
     return total
