@@ -75,7 +75,7 @@ def write_results(
     step:int): # steps done
     """Measure on the held-out clips and write weights.safetensors (16-bit) with all that is known about them,
     scores.json and curve.csv; returns the scores, None without held-out clips of the same keypoints."""
-    out, measurable = Path(out), Pool(pool, 'test') and net.skeleton is SKELETON
+    out, measurable = Path(out), Pool(pool, 'test') and net.config.skeleton == SKELETON.name
     _write_curve(out)
     scores, constant = score(net, pool) if measurable else (None, None)
     known = _origin(net, out, constant)
