@@ -13,7 +13,7 @@ def bench(tmp_path_factory):
     "Run the command as its console script does."
     def run(*args, before=''):
         script = tmp_path_factory.mktemp('script') / 'solopose_bench'
-        script.write_text(f'import solopose.bench.heatpose as b\n{before}\nb.solopose_bench()\n')
+        script.write_text(f'import solopose.bench.command as b\n{before}\nb.solopose_bench()\n')
         return subprocess.run([sys.executable, str(script), *map(str, args)], capture_output=True, text=True, timeout=300)
     return run
 

@@ -91,7 +91,7 @@ def test_a_training_step_on_the_card(card):
     from solopose.training.pools import augment, augment_draws
     from solopose.synth.scenes import SceneRange
     from solopose.synth.people import People, sample_of
-    from solopose.training.train import SurfaceHead, pose_loss
+    from solopose.training.losses import SurfaceHead, pose_loss
     people = People(scene=SceneRange(size=64, frames=4), device=DEVICE, how='splat')
     batch = torch.utils.data.default_collate([sample_of(people.clip(i)) for i in range(2)])
     net = create_model('solopose-tiny', image_size=64, width=48, depth=1, heads=2, window=(4, 4, 4), volume=(8, 8, 8), sigma=220.)

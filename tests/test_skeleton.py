@@ -54,7 +54,8 @@ def test_bodies_say_what_they_lack():
 
 def test_pool_of_another_skeleton_is_refused(tmp_path):
     pytest.importorskip('pytorch_lightning', reason='training needs solopose[train]')
-    from solopose.training.train import Batches, Recipe
+    from solopose.training.batches import Batches
+    from solopose.training.recipe import Recipe
     with pytest.raises(ValueError, match="has the keypoints of 'solopose15', the model those of 'h36m_17'"):
         Batches(Recipe(settings=dict(skeleton='h36m_17'), data=dict(pool=1.), pool=str(tmp_path)))
 
@@ -66,14 +67,17 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
     from solopose.predict.run import predict_video
     from solopose.predict.writers import write_results
-    from solopose.training.train import Recipe, curves, finish, fit
+    from solopose.training.callbacks import curves
+    from solopose.training.command import write_results as write_run
+    from solopose.training.fit import fit
+    from solopose.training.recipe import Recipe
     recipe = Recipe(data=dict(synth=1.), batch=16, steps=40, warmup=4, lr=2e-3, ema=.5, clip_start=.5,
                     clip_share=.3, precision='32-true',
                     settings=dict(SMALL, skeleton=skeleton.name), pool=str(tmp_path / 'pool'))
     net, step = fit(recipe, tmp_path / 'run', quiet=True, log_every=1)
     loss = curves(tmp_path / 'run')['loss']
     assert step == 40 and loss[-5:].mean() < .9 * loss[:3].mean(), loss
-    finish(net, tmp_path / 'run', tmp_path / 'pool', step)
+    write_run(net, tmp_path / 'run', tmp_path / 'pool', step)
 
     model = create_model(pretrained=tmp_path / 'run/weights.safetensors')
     assert model.metadata['joints'] == list(skeleton.joints) and model.config.skeleton == skeleton.name

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,7 +70,8 @@ def test_empty_pool_is_one_clear_line(tmp_path):
 KILLER = '''
 import os, random, signal, sys, time
 from solopose.training.checkpoints import checkpoints
-from solopose.training.train import Recipe, fit
+from solopose.training.fit import fit
+from solopose.training.recipe import Recipe
 kills, pool, out, settings = int(sys.argv[1]), sys.argv[2], sys.argv[3], eval(sys.argv[4])
 recipe, dice = Recipe(pool=pool, steps=4 * kills + 4, **settings), random.Random(0)
 
@@ -97,7 +99,7 @@ assert os.waitpid(trainer(out + '/killed'), 0)[1] == 0
 def test_ten_kills_leave_the_curve_as_it_was(pool, tmp_path):
     import torch
     from solopose.training.checkpoints import checkpoint_path
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     kills = 10
     ran = subprocess.run([sys.executable, '-c', KILLER, str(kills), str(pool), str(tmp_path), repr(RECIPE)], capture_output=True, text=True, timeout=400, env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
     assert ran.returncode == 0, ran.stderr[-3000:]
@@ -114,7 +116,7 @@ def test_ten_kills_leave_the_curve_as_it_was(pool, tmp_path):
 
 def test_two_processes_do_what_one_does(pool, tmp_path):
     import numpy as np
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     # A gentle rate: at 1e-3 Adam's first steps are so large on this network that differences in the seventh digit grow to the fourth within ten steps.
     same = ('--steps', 12, '--lr', 5e-5)
     ran = small(pool, tmp_path / 'one', *same)
@@ -130,12 +132,73 @@ def test_two_processes_do_what_one_does(pool, tmp_path):
 
 def test_each_process_may_keep_its_own_batch_norms(pool, tmp_path):
     import numpy as np
-    from solopose.training.train import curves
+    from solopose.training.callbacks import curves
     for name, more in (('one', ()), ('own', ('--devices', 2, '--set', f'{SET} sync_norm=False'))):
         ran = small(pool, tmp_path / name, '--steps', 3, *more)
         assert ran.returncode == 0, ran.stderr[-3000:]
     one, own = (curves(tmp_path / k)['loss'] for k in ('one', 'own'))
     assert len(own) == 3 and np.isfinite(own).all() and 1e-4 < np.abs(own / one - 1).max() < .1  # other statistics, the same kind of run
+
+
+def external(pool, out, rank, port, steps):
+    "The command as one of two processes that something else (SLURM, torchrun, a person) started."
+    return start('--pool', pool, '--pack', '', '--test', 0, '--out', out, '--batch', 16, '--precision', '32-true', '--log_every', 1,
+                 '--threads', 1, '--set', SET, '--steps', steps, '--devices', 2, '--strategy', 'ddp', LOCAL_RANK=str(rank), RANK=str(rank),
+                 WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+
+
+def wait_until(true, p, seconds=120):
+    end = time.monotonic() + seconds
+    while not true() and p.poll() is None and time.monotonic() < end: time.sleep(.05)
+    assert true(), p.communicate(timeout=60)[1][-3000:] if p.poll() is not None else 'it takes too long'
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def test_a_checkpoint_that_arrives_between_two_processes_is_left_to_the_first(pool, tmp_path):
+    "The first process has chosen; a newer checkpoint comes from a third; the second process still follows the first."
+    import torch
+    from solopose.training.callbacks import curves
+    for name, steps in (('run', 2), ('other', 5)):
+        ran = small(pool, tmp_path / name, '--steps', steps)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+    run, port = tmp_path / 'run', free_port()
+    first = external(pool, run, 0, port, 8)
+    wait_until(lambda: len(json.loads((run / 'run.json').read_text())['sessions']) == 2, first)
+    subprocess.run(['cp', tmp_path / 'other/step-00000005.ckpt', run], check=True)
+    second = external(pool, run, 1, port, 8)
+    for p in (first, second):
+        _, err = p.communicate(timeout=200)
+        assert p.returncode == 0 and 'Traceback' not in err, err[-3000:]
+    assert json.loads((run / 'run.json').read_text())['sessions'][1]['from_step'] == 2
+    table = curves(run)
+    assert table['step'].tolist() == list(range(1, 9)) and all(table['loss'] > 0)  # steps 3, 4, 5 too: nobody began at 5
+    last = torch.load(run / 'step-00000008.ckpt', weights_only=True)
+    assert last['global_step'] == 8 and len(last['random']) == 2
+
+
+def test_a_run_waits_for_the_one_that_still_writes_and_two_at_once_are_refused(pool, tmp_path):
+    "Two processes resume while a third, which is told to end, still writes a checkpoint at every step."
+    run = tmp_path / 'run'
+    third = start('--pool', pool, '--pack', '', '--test', 0, '--out', run, '--steps', 4000, '--batch', 16, '--precision', '32-true',
+                  '--threads', 1, '--set', SET, '--every', 0)
+    wait_until(lambda: len(list(run.glob('step-*.ckpt'))) == 2, third)
+    args = ('--pool', pool, '--pack', '', '--test', 0, '--out', run, '--batch', 16, '--precision', '32-true', '--threads', 1, '--set', SET)
+    two = start(*args, '--steps', 4000, '--minutes', .001, '--devices', 2, '--log_every', 1)
+    line = two.stderr.readline()
+    while line and 'waiting' not in line: line = two.stderr.readline()
+    assert f'another run still writes in {run}' in line
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(timeout=100) == 130
+    ended = max(int(p.stem[5:]) for p in run.glob('step-*.ckpt'))
+    _, err = two.communicate(timeout=200)
+    assert two.returncode == 0 and 'Traceback' not in err, err[-3000:]
+    sessions = json.loads((run / 'run.json').read_text())['sessions']
+    assert [s['from_step'] for s in sessions] == [0, ended]
 
 
 def test_slurm_signal_requeues_and_a_truncated_checkpoint_is_passed_over(pool, tmp_path):
@@ -155,7 +218,7 @@ def test_slurm_signal_requeues_and_a_truncated_checkpoint_is_passed_over(pool, t
 
 
 def test_full_disk_costs_a_line_and_not_the_run(pool, tmp_path):
-    limit = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); from solopose.training.train import solopose_train; sys.exit(solopose_train())'
+    limit = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); from solopose.training.command import solopose_train; sys.exit(solopose_train())'
     script = tmp_path / 'train.py'; script.write_text(limit)
     ran = subprocess.run([sys.executable, script, '--pool', pool, '--pack', '', '--test', '0', '--out', tmp_path / 'run', '--steps', '3', '--batch', '8', '--precision', '32-true', '--threads', '1', '--set', SET],
                          capture_output=True, text=True, timeout=200, env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
@@ -164,5 +227,5 @@ def test_full_disk_costs_a_line_and_not_the_run(pool, tmp_path):
 
 
 def test_eval_refuses_in_one_line(tmp_path):
-    ran = train(tmp_path / 'none.safetensors', command=(sys.executable, '-m', 'solopose.training.heldout'))
+    ran = train(tmp_path / 'none.safetensors', command=(sys.executable, '-m', 'solopose.training.evaluate'))
     assert ran.returncode == 2 and ran.stderr.count('\n') == 1 and 'none.safetensors' in ran.stderr, ran.stderr
