@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAPS', 'PHOTOS', 'LUMA', 'GAMMA', 'LIGHT', 'fetch_package', 'read_exr', 'map_directions', 'exposed', 'to_8bit',
-           'polynomials', 'ambient_light', 'split_sun', 'map_light', 'write_bank', 'BackdropBank', 'view_rays',
-           'look_up', 'build_backdrops', 'solopose_backdrops', 'lit_ball']
+           'polynomials', 'ambient_light', 'split_sun', 'map_light', 'write_bank', 'BackdropBank', 'open_backdrops',
+           'view_rays', 'look_up', 'build_backdrops', 'solopose_backdrops', 'lit_ball']
 
 # %% ../../nbs/synth/23a_backdrops.ipynb #1d40c535
 import base64, json, re, shutil, subprocess, sys
@@ -202,6 +202,15 @@ class BackdropBank:
         self.maps, self.photos = [read(i) for i in maps], [read(i) for i in mine if about[i]['kind'] == 'photo']
         self.light = {k: tensors[k][number[maps]].to(device) for k in LIGHT} if maps else {}
     def __len__(self): return len(self.about)
+
+# %% ../../nbs/synth/23a_backdrops.ipynb #d40b8e4f
+@lru_cache(maxsize=4)
+def open_backdrops(
+    path:str, # file of `build_backdrops`
+    kind:str='any', # 'train', 'test' or 'any'
+    device='cpu'): # where views are cut
+    "The bank of a file, read once per process."
+    return BackdropBank(path, kind, device)
 
 # %% ../../nbs/synth/23a_backdrops.ipynb #4dd9ff77
 def view_rays(

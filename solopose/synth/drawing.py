@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastcore.basics import patch
+from .backdrops import polynomials
 
 # %% ../../nbs/synth/25_drawing.ipynb #a52ef31e
 class Shots:
@@ -80,13 +81,14 @@ def skin(self:Crowd,
     bones, # controls that move each vertex (P, V, k), int
     weights, # how much, (P, V, k)
     person, # which of the people each body is, (n,) int
-    maps): # affine maps of the controls (n, C, 3, 4), m: rest to world
+    maps, # affine maps of the controls (n, C, 3, 4), m: rest to world
+    refit:bool=True): # for crowds that need to make ready
     "Linear blend skinning of the first n bodies."
     for i, p in enumerate(person.tolist()):
         m = (maps[i].flatten(1)[bones[p].long()] * weights[p][..., None]).sum(1).unflatten(-1, (3, 4))
         self.points[i] = (m[..., :3] @ rest[p][..., None])[..., 0] + m[..., 3]
         self.normals[i] = torch.nn.functional.normalize((m[..., :3] @ normals[p][..., None])[..., 0], dim=-1)
-    self.moved()
+    if refit: self.moved()
 
 # %% ../../nbs/synth/25_drawing.ipynb #2e206c10
 @patch
@@ -120,10 +122,11 @@ def lit(
     ground, # light from below (..., 3)
     suns, # directions towards the suns (..., L, 3)
     colours, # of the suns (..., L, 3)
-    shade=1.): # share of the first sun that arrives (..., 1)
+    shade=1., # share of the first sun that arrives (..., 1)
+    ambient=None): # coefficients (..., 9, 3) of the `polynomials` of the normal, instead of sky and ground
     "Linear rgb of a matt surface."
-    up = .5 + .5 * normal[..., 2:]
-    out = ground + (sky - ground) * up
+    if ambient is None: out = ground + (sky - ground) * (.5 + .5 * normal[..., 2:])
+    else: out = (polynomials(normal)[..., None, :] @ ambient)[..., 0, :].clamp(min=0)
     for l in range(suns.shape[-2]):
         d = (normal * suns[..., l, :]).sum(-1, keepdim=True).clamp(min=0)
         out = out + colours[..., l, :] * (d * shade if l == 0 else d)

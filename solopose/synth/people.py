@@ -17,10 +17,11 @@ from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from torch.utils.data import IterableDataset, get_worker_info
 from ..skeleton import SKELETON, whole_file
+from .backdrops import open_backdrops
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion
-from .scenes import SceneRange, _view, compose, finish, flow, light_of, random_light, random_place
+from .scenes import SceneRange, _view, backdrop_light, compose, finish, flow, light_of, random_light, random_place
 from .textures import texture_bank
 from .wardrobe import Tailor, Wardrobe, small_pack
 
@@ -39,6 +40,7 @@ class People:
         self.scene, self.people, self.motions, self.kind, self.device, self.how = scene or SceneRange(), list(people if people is not None else range(len(self.pack))), motions_of(motions, kind), kind, device, how
         self.body = small_pack(self.pack, self.scene.size)  # as many triangles as the pictures need
         self.tailor, self.bank = Tailor(self.body), texture_bank(self.scene.textures, photos=self.scene.photos, device=device)
+        if self.scene.backdrops: self.bank = self.bank.with_backdrops(open_backdrops(str(self.scene.backdrops), kind, device))
         self.low = torch.cat([self.body.region('foot').nonzero()[:, 0], torch.arange(0, len(self.body.weights), 3)]).unique()
         self.crowd = None
 
@@ -159,11 +161,11 @@ def _others(self:People, rng, me, eye, n):
 
 # %% ../../nbs/synth/28_people.ipynb #043a486c
 @patch
-def _dressed(self:People, actors):
+def _dressed(self:People, actors, **kw):
     "Skin all bodies of all actors (body = actor * frames + frame): crowd, wardrobe, outfit of each body."
     n = len(actors[0]['maps']); wears = torch.arange(len(actors)).repeat_interleave(n).to(self.device)
     wardrobe, crowd = Wardrobe.of([a['outfit'] for a in actors], self.device), self._stage(len(actors) * n)
-    crowd.skin(wardrobe.rest, wardrobe.normals, wardrobe.bones, wardrobe.weights, wears, torch.cat([a['maps'] for a in actors]).to(self.device).contiguous())
+    crowd.skin(wardrobe.rest, wardrobe.normals, wardrobe.bones, wardrobe.weights, wears, torch.cat([a['maps'] for a in actors]).to(self.device).contiguous(), **kw)
     return crowd, wardrobe, wears
 
 # %% ../../nbs/synth/28_people.ipynb #7a12d30a
@@ -185,7 +187,7 @@ def clip(self:People,
     eyes = -np.einsum('tji,tj->ti', R, t)
     actors = [me, *self._others(rng, me, eyes[0], n)]
     place = random_place(rng, scene, self.bank, np.concatenate([a['keypoints'].reshape(-1, 3) for a in actors[1:]] + [kp.reshape(-1, 3)]), eyes)
-    lights = [random_light(rng, scene) for _ in range(n if scene.single else 1)]
+    lights = [backdrop_light(self.bank.real, place.map) if place.map >= 0 else random_light(rng, scene) for _ in range(n if scene.single else 1)]
     light = light_of(lights * (n // len(lights)), self.device)
     crowd, wardrobe, wears = self._dressed(actors)
     cast = np.arange(n)[:, None] + n * np.arange(len(actors))

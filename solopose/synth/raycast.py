@@ -176,12 +176,13 @@ def skin(self:Stage,
     bones, # controls that move each vertex (P, V, k), int
     weights, # how much, (P, V, k)
     person, # which of the people each body is, (n,) int
-    maps): # affine maps of the controls (n, C, 3, 4), m: rest to world
+    maps, # affine maps of the controls (n, C, 3, 4), m: rest to world
+    refit:bool=True): # make them ready for rays
     "Linear blend skinning of the first n bodies, on the device of the stage."
     n = len(person)
     wp.launch(_skin, (n, rest.shape[1]), device=self.device, inputs=[_as(rest, wp.vec3), _as(normals, wp.vec3), _as(bones.int()), _as(weights),
         _as(person.int()), _as(maps), _as(self.points[:n], wp.vec3), _as(self.normals[:n], wp.vec3)])
-    self.moved(n)
+    if refit: self.moved(n)
 
 # %% ../../nbs/synth/26_raycast.ipynb #e54ac956
 @patch

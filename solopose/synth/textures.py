@@ -6,6 +6,7 @@
 __all__ = ['PATTERNS', 'fractal', 'read_photos', 'Textures', 'texture_bank']
 
 # %% ../../nbs/synth/23_textures.ipynb #ee2af4cf
+import copy
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -130,6 +131,7 @@ class Textures:
                  photos=None, # folder of pictures, or a list of arrays (h, w, 3) uint8
                  device='cpu'): # where to keep it
         self.size, self.levels, self.device = size, int(np.log2(size)) - 1, device
+        self.real = None  # a `BackdropBank`, see `with_backdrops`
         self.backdrops = [] if photos is None else photos if isinstance(photos, list) else read_photos(photos)
         tiles, self.kinds = [], {}
         for i, (k, fn) in enumerate(PATTERNS.items()):
@@ -172,3 +174,12 @@ def texture_bank(
     device='cpu'): # where to keep it
     "The bank with these settings, drawn once a process."
     return Textures(seed, each, 128, photos, device)
+
+# %% ../../nbs/synth/23_textures.ipynb #094bdd6f
+@patch
+def with_backdrops(self:Textures,
+    real): # a `BackdropBank`
+    "The same bank with real surroundings beside."
+    out = copy.copy(self)
+    out.real, out.backdrops = real, self.backdrops + real.photos
+    return out
