@@ -11,8 +11,43 @@ import torch
 import warp as wp
 from fastcore.basics import patch
 from .drawing import Shots
-from .raycast import Stage, _as, _cover, _project, _weights
+from .raycast import Stage, _as, _project, _weights
 from .wardrobe import MATERIALS
+
+# %% ../../nbs/synth/26a_paint.ipynb #a78ce7b8
+@wp.func
+def _edge(a: wp.vec3, b: wp.vec3, area: float):
+    "Weight of the corner opposite to an edge, as a plane over the picture: growth per column, per row, and value at the origin."
+    x = (a[1] - b[1]) / area
+    y = (b[0] - a[0]) / area
+    return wp.vec3(x, y, -a[0] * x - a[1] * y)
+
+# %% ../../nbs/synth/26a_paint.ipynb #a23fb372
+@wp.kernel
+def _fill(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), cast: wp.array(dtype=wp.int32, ndim=2), count: int, closed: int,
+          h: int, w: int, key: wp.array(dtype=wp.int64, ndim=2)):
+    f, k, i = wp.tid()
+    if cast[f, k] < 0: return
+    a = px[f, k, faces[3 * i]]
+    b = px[f, k, faces[3 * i + 1]]
+    c = px[f, k, faces[3 * i + 2]]
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    if wp.abs(area) < 1.0e-9 or (i < closed and area > 0.0) or wp.min(wp.min(a[2], b[2]), c[2]) < 0.05: return
+    x0 = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - 0.5)), 0)
+    x1 = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) - 0.5)), w - 1)
+    y0 = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - 0.5)), 0)
+    y1 = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) - 0.5)), h - 1)
+    eu = _edge(b, c, area)
+    ev = _edge(c, a, area)
+    for y in range(y0, y1 + 1):
+        for x in range(x0, x1 + 1):
+            q = wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0)
+            u = wp.dot(eu, q)
+            v = wp.dot(ev, q)
+            if u >= 0.0 and v >= 0.0 and u + v <= 1.0:
+                z = 1.0 / (u / a[2] + v / b[2] + (1.0 - u - v) / c[2])
+                new = wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * count + i)
+                if new < key[f, y * w + x]: wp.atomic_min(key, f, y * w + x, new)
 
 # %% ../../nbs/synth/26a_paint.ipynb #0ab9bb12
 @wp.kernel
@@ -32,7 +67,7 @@ def _sun_axes(suns):
     z = torch.nn.functional.normalize(suns, dim=-1)
     other = torch.eye(3, device=z.device)[z.abs().argmin(-1)]
     x = torch.nn.functional.normalize(torch.linalg.cross(z, other), dim=-1)
-    return torch.stack([x, torch.linalg.cross(z, x), z], 1).contiguous()
+    return torch.stack([x, torch.linalg.cross(x, z), z], 1).contiguous()
 
 def _bounds(points, cast):
     "A ball (F, 4) around the bodies of each picture, from every fifth vertex."
@@ -168,6 +203,7 @@ def _paint(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, nd
     w = 2 * out.shape[2]
     covered = int(0)
     painted = int(0)
+    before = float(-1.0e4)
     rgb = wp.vec3(0.0, 0.0, 0.0)
     for k in range(4):
         i = (k + k / 2) % 2  # the two quarters of a diagonal come first
@@ -176,12 +212,14 @@ def _paint(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, nd
         q = key[f, qy * w + qx]
         if q < wp.int64(9223372036854775807):
             covered += 1
-            if painted < 2:
+            depth = float(q / wp.int64(4294967296)) / 16777216.0
+            if painted == 0 or (painted == 1 and k == 1 and wp.abs(depth - before) > 0.02):
                 id = int(q % wp.int64(4294967296))
                 column = id / bodies.count
                 m = cast[f, column]
                 rgb += _colour(bodies, cloth, light, f, m, wears[m], eye[f], px, column, id % bodies.count, float(qx) + 0.5, float(qy) + 0.5, focal[f])
                 painted += 1
+                before = depth
     if covered > 0:
         rgb = rgb * light.exposure[f] / float(painted)
         for c in range(3): out[f, y, x, c] = wp.uint8(255.0 * wp.pow(wp.clamp(rgb[c], 0.0, 1.0), 1.0 / 2.2) + 0.5)
@@ -196,11 +234,12 @@ def cover(self:Stage,
     px, # corners in the picture (F, B, V, 3): px, px, depth m
     cast, # bodies in each picture, (F, B)
     h:int, # rows of the picture
-    w:int): # columns
+    w:int, # columns
+    closed:int=0): # the first so many triangles form a closed surface
     "The nearest triangle in each pixel, (F, h * w) int64: depth * 2^24 m above 32 bits, then column of the cast * triangles + triangle."
     key = torch.full((len(px), h * w), torch.iinfo(torch.int64).max, device=self.device)
     dim = (*px.shape[:2], len(self.faces))
-    _launch(self, _cover, dim, _as(px, wp.vec3), self.index, _as(cast), len(self.faces), h, w, _as(key))
+    _launch(self, _fill, dim, _as(px, wp.vec3), self.index, _as(cast), len(self.faces), closed, h, w, _as(key))
     return key
 
 # %% ../../nbs/synth/26a_paint.ipynb #004c9bee
@@ -220,12 +259,13 @@ def projected(self:Stage,
 def sun_map(self:Stage,
     shots:Shots, # pictures
     suns, # towards the first sun of each, (F, 3)
-    cells:int=160): # along a side
+    cells:int=160, # along a side
+    closed:int=0): # as of `cover`
     "What the suns see: depths as of `cover`, axes (F, 3, 3), and the ball (F, 4) that the map holds, m."
     axes, balls = _sun_axes(suns), _bounds(self.points, shots.cast)
     px = torch.empty(*shots.cast.shape, self.points.shape[1], 3, device=self.device)
     _launch(self, _to_sun, px.shape[:3], _as(self.points, wp.vec3), _as(shots.cast), _as(axes, wp.mat33), _as(balls, wp.vec4), cells, _as(px, wp.vec3))
-    return self.cover(px, shots.cast, cells, cells), axes, balls
+    return self.cover(px, shots.cast, cells, cells, closed), axes, balls
 
 # %% ../../nbs/synth/26a_paint.ipynb #7ce896ea
 def _cloth(wardrobe, bank):
@@ -253,12 +293,13 @@ def paint(self:Stage,
     wears, # outfit of each body, (bodies,)
     light:dict, # tensors of each picture: ambient (F, 9, 3), suns, colours (F, L, 3), self_shadow, spread, exposure (F,)
     bank, # Textures
-    cells:int=160): # of the sun's picture, along a side
+    cells:int=160, # of the sun's picture, along a side
+    closed:int=0): # the first so many triangles form a closed surface
     "RGBA pictures (F, h, w, 4) uint8, straight alpha, and what was covered at twice the size (F, 4 h w), as of `cover`."
     (h, w), bodies = shots.size, _Bodies()
     px = self.projected(shots, 2.)
-    key = self.cover(px, shots.cast, 2 * h, 2 * w)
-    lights = _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells), cells)
+    key = self.cover(px, shots.cast, 2 * h, 2 * w, closed)
+    lights = _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells, closed), cells)
     bodies.points, bodies.normals = _as(self.points, wp.vec3), _as(self.normals, wp.vec3)
     bodies.faces, bodies.count = self.index, len(self.faces)
     out = torch.zeros(len(shots), h, w, 4, dtype=torch.uint8, device=self.device)
