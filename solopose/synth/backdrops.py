@@ -195,7 +195,7 @@ class BackdropBank:
                  device='cpu'): # where views are cut
         tensors, about = _read_bank(path)
         mine = [i for i in range(len(about)) if kind == 'any' or (i % 5 == 4) == (kind == 'test')]
-        read = lambda i: np.asarray(Image.open(BytesIO(tensors[f"{about[i]['kind']}/{i:04d}"].numpy().tobytes())))
+        read = lambda i: np.array(Image.open(BytesIO(tensors[f"{about[i]['kind']}/{i:04d}"].numpy().tobytes())))
         self.path, self.device, self.about = path, device, [about[i] for i in mine]
         number = np.cumsum([a['kind'] == 'map' for a in about]) - 1
         maps = [i for i in mine if about[i]['kind'] == 'map']

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['layer_light', 'covered', 'over', 'layers_per_second']
 
-# %% ../../nbs/synth/28a_layers.ipynb #7a907f67
+# %% ../../nbs/synth/28a_layers.ipynb #66fe8da5
 import time
 from dataclasses import replace
 import numpy as np
@@ -15,7 +15,7 @@ from .backdrops import open_backdrops
 from .drawing import Shots
 from . import paint  # its methods of the ray caster
 from .people import People, belongs, people_of
-from .scenes import SceneRange, _view, backdrop_light, light_of, random_light
+from .scenes import SceneRange, backdrop_light, light_of, random_light, random_view
 
 # %% ../../nbs/synth/28a_layers.ipynb #54ff8971
 def layer_light(
@@ -57,11 +57,11 @@ def _visible(people, key, cam, uv, part):
     own = belongs().to(uv.device)[torch.arange(15, device=uv.device), part.to(uv.device)[people.crowd.faces[triangle, 0]]]
     return gap, (gap < .22) & (own | (gap < .02))
 
-# %% ../../nbs/synth/28a_layers.ipynb #45392113
+# %% ../../nbs/synth/28a_layers.ipynb #6b745b16
 def _cameras(rng, points, scene):
     "Cameras that hold all points (T, N, 3) m of the person: K, R and t of each frame; in single frames each its own."
-    scene, n = replace(scene, margin=scene.layer_margin, far=0., close=0., jitter=.02), len(points)
-    views = [_view(rng, points[i:i + 1], scene) for i in range(n)] if scene.single else [_view(rng, points, scene)]
+    scene, n = replace(scene, margin=scene.layer_margin, far=0., close=0., jitter=.02, desk=0., upright=0.), len(points)
+    views = [random_view(rng, points[i:i + 1], scene) for i in range(n)] if scene.single else [random_view(rng, points, scene)]
     R, t = (np.concatenate([v[i] for v in views]) for i in (0, 1))
     return np.stack([v[2] for v in views]).repeat(n // len(views), 0), R, t
 

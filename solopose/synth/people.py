@@ -21,9 +21,12 @@ from .backdrops import open_backdrops
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
 from .drawing import Shots, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion
-from .scenes import SceneRange, _view, backdrop_light, compose, finish, flow, light_of, random_light, random_place
+from .compose import compose, flow
+from .lens import finish
+from .places import random_place
+from .scenes import SceneRange, backdrop_light, light_of, random_light, random_view
 from .textures import texture_bank
-from .wardrobe import Tailor, Wardrobe, small_pack
+from .wardrobe import Tailor, Wardrobe, _pick, small_pack
 
 # %% ../../nbs/synth/28_people.ipynb #96715fba
 class People:
@@ -90,7 +93,7 @@ def actor(self:People,
     angles, path = {k: move.angles[k][pick] for k in ANGLES}, move.path[pick]
     R, at = forward_kinematics(self.pack.heads[who], angles)
     path = path * [0, 0, 1] if single else foot_lock(self.pack, who, R, at, path)
-    outfit = self.tailor.dress(who, rng, self.bank)
+    outfit = self.tailor.dress(who, rng, self.bank, **{k: _pick(rng, odds) for k, odds in (self.scene.clothes or {}).items()})
     shift = at - (R @ self.pack.heads[who][..., None])[..., 0]
     maps = torch.as_tensor(np.concatenate([R, shift[..., None]], -1)).float()
     lift = path - path.mean(0) * [1, 1, 0]; lift[:, 2] -= self._lowest(outfit, maps).numpy()
@@ -154,7 +157,8 @@ def _others(self:People, rng, me, eye, n):
     for _ in range(int(rng.integers(1, self.scene.bystanders + 1)) if rng.random() < self.scene.bystander else 0):
         other = self.actor(rng, n, single=self.scene.single)
         away = (me['keypoints'].mean((0, 1)) - eye) * [1, 1, 0]; away /= np.linalg.norm(away) + 1e-6
-        aside = ((away * rng.uniform(-.3, 4) + rng.normal(0, 1., 3) + rng.choice([-1, 1]) * .5 * np.array([away[1], -away[0], 0])) * [1, 1, 0])
+        ahead = self.scene.in_front and rng.random() < self.scene.in_front  # nearer to the camera, and before the person
+        aside = (away * -rng.uniform(.5, 1.3) + rng.normal(0, .25, 3)) * [1, 1, 0] if ahead else ((away * rng.uniform(-.3, 4) + rng.normal(0, 1., 3) + rng.choice([-1, 1]) * .5 * np.array([away[1], -away[0], 0])) * [1, 1, 0])
         other['maps'][..., 3] += torch.as_tensor(aside).float(); other['keypoints'] = other['keypoints'] + aside
         out.append(other)
     return out
@@ -182,7 +186,7 @@ def clip(self:People,
     "Clip number `seed`: dict of frames (T, S, S, 3) uint8, joints (T, 15, 3) mm camera, uv (T, 15, 2) px, hidden (T, 15) m, visible (T, 15), surface (T, S/4, S/4, 4) int8, K, name, person."
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
     me = self.actor(rng, n, single=scene.single); kp = me['keypoints']
-    views = [_view(rng, kp[i:i + 1], scene) for i in range(n)] if scene.single else [_view(rng, kp, scene)]
+    views = [random_view(rng, kp[i:i + 1], scene) for i in range(n)] if scene.single else [random_view(rng, kp, scene)]
     R, t = (np.concatenate([v[i] for v in views]) for i in (0, 1)); K = np.stack([v[2] for v in views]).repeat(n // len(views), 0)
     eyes = -np.einsum('tji,tj->ti', R, t)
     actors = [me, *self._others(rng, me, eyes[0], n)]
