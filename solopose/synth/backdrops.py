@@ -269,6 +269,17 @@ def view(self:BackdropBank,
     d = mid[:, None, None] + (d / along - mid[:, None, None]) * wider
     return look_up(self.linear_map(i)[None], d / d.norm(dim=-1, keepdim=True)).permute(0, 2, 3, 1)
 
+# %% ../../nbs/synth/23a_backdrops.ipynb #dc09e216
+@patch
+def crop(self:BackdropBank,
+    rng, # numpy Generator
+    size:int): # of the picture, px
+    "A random square (size, size, 3) uint8 of a random photo."
+    photo = self.photos[int(rng.integers(len(self.photos)))]
+    side = int(min(photo.shape[:2]) * rng.uniform(.4, 1))
+    y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
+    return np.asarray(Image.fromarray(photo[y:y + side, x:x + side]).resize((size, size)))
+
 # %% ../../nbs/synth/23a_backdrops.ipynb #14195f16
 @patch
 def cut(self:BackdropBank,
@@ -280,10 +291,7 @@ def cut(self:BackdropBank,
         angles = rng.uniform(0, 360), rng.normal(-5, 15), rng.normal(0, 6), rng.uniform(40, 90)
         view = self.view(int(rng.integers(len(self.maps))), view_rays(*([a] for a in angles), size, self.device))
         return to_8bit(view[0].cpu().numpy())
-    photo = self.photos[int(rng.integers(len(self.photos)))]
-    side = int(min(photo.shape[:2]) * rng.uniform(.4, 1))
-    y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
-    return np.asarray(Image.fromarray(photo[y:y + side, x:x + side]).resize((size, size)))
+    return self.crop(rng, size)
 
 # %% ../../nbs/synth/23a_backdrops.ipynb #e2c3a210
 def _find(folder, name):

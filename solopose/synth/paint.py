@@ -307,3 +307,41 @@ def paint(self:Stage,
     _launch(self, _paint, (len(shots), h, w), _as(key), _as(px, wp.vec3), _as(shots.cast), _as(wears.int()), _as(shots.eye, wp.vec3),
             _as(focal), bodies, _cloth(wardrobe, bank), lights, _as(out))
     return out, key
+
+# %% ../../nbs/synth/26a_paint.ipynb #45315174
+@wp.kernel
+def _ground(rays: wp.array(dtype=wp.mat33), eye: wp.array(dtype=wp.vec3), contacts: wp.array(dtype=wp.vec3, ndim=2), light: _Light,
+            step: float, out: wp.array(dtype=wp.float32, ndim=3)):
+    f, y, x = wp.tid()
+    d = rays[f] @ wp.vec3((float(x) + 0.5) * step, (float(y) + 0.5) * step, 1.0)
+    out[f, y, x] = 1.0
+    if d[2] < 0.0 and wp.length(d) * eye[f][2] < -40.0 * d[2]:
+        p = eye[f] - d * (eye[f][2] / d[2])
+        covered = float(0.0)
+        for k in range(contacts.shape[1]):
+            c = contacts[f, k]
+            z = wp.max(c[2], 0.0)
+            r = 0.09 + 0.6 * z
+            away = (p[0] - c[0]) * (p[0] - c[0]) + (p[1] - c[1]) * (p[1] - c[1])
+            covered = wp.max(covered, 0.6 * wp.exp(-away / (2.0 * r * r) - z / 0.22))
+        ball = light.balls[f]
+        sun = float(1.0)
+        across = light.axes[f] @ (p - wp.vec3(ball[0], ball[1], ball[2]))
+        if light.shadow[f] > 0.0 and across[0] * across[0] + across[1] * across[1] < ball[3] * ball[3]:
+            sun = _sunlit(light.depth, f, light.cells, light.axes[f], ball, light.spread[f], p)
+        out[f, y, x] = 0.6 * (1.0 - covered) + 0.4 * (0.1 + 0.9 * sun)
+
+# %% ../../nbs/synth/26a_paint.ipynb #295067f2
+@patch
+def ground(self:Stage,
+    shots:Shots, # pictures
+    contacts, # points that may touch the floor, (F, C, 3), m
+    light:dict, # as for `paint`
+    cells:int=160, # of the sun's picture, along a side
+    closed:int=0): # as for `paint`
+    "Share of its light that the floor z = 0 keeps behind the bodies, (F, h / 2, w / 2)."
+    h, w = shots.size
+    out = torch.empty(len(shots), h // 2, w // 2, device=self.device)
+    lights = _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells, closed), cells)
+    _launch(self, _ground, out.shape, _as(shots.rays, wp.mat33), _as(shots.eye, wp.vec3), _as(contacts, wp.vec3), lights, 2., _as(out))
+    return out
