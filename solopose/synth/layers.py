@@ -94,7 +94,7 @@ def _painter(people, actors):
     if not hasattr(out[0], 'paint'): raise ImportError('layers are painted with warp-lang: pip install "solopose[synth]"')
     return out
 
-# %% ../../nbs/synth/28a_layers.ipynb #813a3dc0
+# %% ../../nbs/synth/28a_layers.ipynb #96b4f9d6
 @patch
 def layer(self:People,
     seed): # number of the layer, or a tuple of numbers
@@ -102,12 +102,14 @@ def layer(self:People,
     uv (T, 15, 2) px, hidden (T, 15) m, visible (T, 15), K (T, 3, 3), R (T, 3, 3) world (z up) to camera, map (T,) number of the
     environment map that lights it (-1: none), name, person."""
     rng, scene, n = np.random.default_rng(seed), self.scene, self.scene.frames
-    me = self.actor(rng, n, single=scene.single)
+    me = self.actor(rng, n, single=scene.single, moments=3)
     crowd, wardrobe, wears = _painter(self, [me])
     K, R, t = _cameras(rng, crowd.points[:n, ::7].cpu().double().numpy(), scene)
     lights = [layer_light(rng, scene, self.bank.real) for _ in range(n if scene.single else 1)]
     shots = Shots(K, R, t, (scene.size, scene.size), np.arange(n)[:, None], self.device)
-    rgba, key = crowd.paint(shots, wardrobe, wears, _tensors(lights, n, self.device), self.bank, closed=len(self.body.faces))
+    closed = len(self.body.faces)
+    light = crowd.lit_for(shots, _tensors(lights, n, self.device), closed=closed)
+    rgba, key = crowd.paint(shots, wardrobe, wears, light, self.bank, closed)
     truth = joint_truth(self, key, shots, me['keypoints'], _part(me['outfit']))
     number = torch.tensor([l['map'] for l in lights] * (n // len(lights)))
     return dict(rgba=rgba, **truth, K=shots.K, R=shots.R, map=number, name=me['name'], person=me['person'])
@@ -169,23 +171,23 @@ def surface_truth(
     out = torch.where(mine[..., None], torch.cat([label[..., None].float(), cm], -1), 0.)
     return out.reshape(len(shots), *x.shape, 4).to(torch.int8)
 
-# %% ../../nbs/synth/28a_layers.ipynb #b2352e0f
+# %% ../../nbs/synth/28a_layers.ipynb #feb2595e
 @patch
 def picture(self:People,
     seed): # number of the picture or clip, or a tuple of numbers
     "As `clip`, but always before a real place of `SceneRange.backdrops`, painted, without furniture and motion blur."
     if self.bank.real is None: raise ValueError('no backdrops: give SceneRange(backdrops=FILE), written by solopose_backdrops')
     rng, scene, n, closed = np.random.default_rng(seed), self.scene, self.scene.frames, len(self.body.faces)
-    me = self.actor(rng, n, single=scene.single)
+    me = self.actor(rng, n, single=scene.single, moments=3)
     K, R, t = _views(rng, me['keypoints'], scene)
     actors = [me, *self._others(rng, me, -R[0].T @ t[0], n)]
     crowd, wardrobe, wears = _painter(self, actors)
     shots = Shots(K, R, t, (scene.size, scene.size), np.arange(n)[:, None] + n * np.arange(len(actors)), self.device)
     one = layer_light(rng, replace(scene, photo=scene.maps), self.bank.real)
     lights = [one] if one['map'] >= 0 or not scene.single else [layer_light(rng, scene) for _ in range(n)]
-    light = _tensors(lights, n, self.device)
-    rgba, key = crowd.paint(shots, wardrobe, wears, light, self.bank, closed=closed)
-    ground = crowd.ground(shots, torch.cat([contacts(a['keypoints'], self.device) for a in actors], 1), light, closed=closed)
+    light = crowd.lit_for(shots, _tensors(lights, n, self.device), closed=closed)
+    rgba, key = crowd.paint(shots, wardrobe, wears, light, self.bank, closed)
+    ground = crowd.ground(shots, torch.cat([contacts(a['keypoints'], self.device) for a in actors], 1), light)
     frames, before = finish(rng, _before(rgba, _behind(rng, self, shots, one['map']) * ground[..., None]), scene, self.bank)
     part, truth = _part(me['outfit']), joint_truth(self, key, shots, me['keypoints'], _part(me['outfit']))
     x, y = truth['uv'].long().clamp(0, scene.size - 1).unbind(-1)

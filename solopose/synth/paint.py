@@ -285,21 +285,29 @@ def _lights(light, depth, axes, balls, cells):
     s.depth, s.axes, s.balls, s.cells = _as(depth), _as(axes, wp.mat33), _as(balls, wp.vec4), cells
     return s
 
+# %% ../../nbs/synth/26a_paint.ipynb #e0a96854
+@patch
+def lit_for(self:Stage,
+    shots:Shots, # pictures
+    light:dict, # tensors of each picture: ambient (F, 9, 3), suns, colours (F, L, 3), self_shadow, spread, exposure (F,)
+    cells:int=160, # of the sun's picture, along a side
+    closed:int=0): # as of `cover`
+    "The light of the pictures with what the first suns see, for `paint` and `ground`."
+    return _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells, closed), cells)
+
 # %% ../../nbs/synth/26a_paint.ipynb #9f309077
 @patch
 def paint(self:Stage,
     shots:Shots, # pictures
     wardrobe, # `Wardrobe` of the bodies
     wears, # outfit of each body, (bodies,)
-    light:dict, # tensors of each picture: ambient (F, 9, 3), suns, colours (F, L, 3), self_shadow, spread, exposure (F,)
+    lights, # of `lit_for`
     bank, # Textures
-    cells:int=160, # of the sun's picture, along a side
     closed:int=0): # the first so many triangles form a closed surface
     "RGBA pictures (F, h, w, 4) uint8, straight alpha, and what was covered at twice the size (F, 4 h w), as of `cover`."
     (h, w), bodies = shots.size, _Bodies()
     px = self.projected(shots, 2.)
     key = self.cover(px, shots.cast, 2 * h, 2 * w, closed)
-    lights = _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells, closed), cells)
     bodies.points, bodies.normals = _as(self.points, wp.vec3), _as(self.normals, wp.vec3)
     bodies.faces, bodies.count = self.index, len(self.faces)
     out = torch.zeros(len(shots), h, w, 4, dtype=torch.uint8, device=self.device)
@@ -336,12 +344,9 @@ def _ground(rays: wp.array(dtype=wp.mat33), eye: wp.array(dtype=wp.vec3), contac
 def ground(self:Stage,
     shots:Shots, # pictures
     contacts, # points that may touch the floor, (F, C, 3), m
-    light:dict, # as for `paint`
-    cells:int=160, # of the sun's picture, along a side
-    closed:int=0): # as for `paint`
+    lights): # of `lit_for`
     "Share of its light that the floor z = 0 keeps behind the bodies, (F, h / 2, w / 2)."
     h, w = shots.size
     out = torch.empty(len(shots), h // 2, w // 2, device=self.device)
-    lights = _lights(light, *self.sun_map(shots, light['suns'][:, 0], cells, closed), cells)
     _launch(self, _ground, out.shape, _as(shots.rays, wp.mat33), _as(shots.eye, wp.vec3), _as(contacts, wp.vec3), lights, 2., _as(out))
     return out

@@ -85,11 +85,12 @@ def actor(self:People,
     rng, # numpy Generator
     n:int, # frames
     fps:float|None=None, # frames/s, default the scene's
-    single:bool=False): # every frame another moment of the motion, far apart
+    single:bool=False, # every frame another moment of the motion, far apart ...
+    moments:int=10): # ... picked from so many per frame, a fifth of a second apart
     "One person in motion on the floor: dict of outfit, maps of the controls (n, 19, 3, 4) m, keypoints (n, 15, 3) m, name, person."
     who, fps = int(rng.choice(self.people)), fps or self.scene.fps
-    move = self.motion(rng, 10 * n if single else n, 5. if single else fps)
-    pick = rng.choice(10 * n, n, replace=False) if single else slice(None)  # single: moments up to two seconds a frame apart
+    move = self.motion(rng, moments * n if single else n, 5. if single else fps)
+    pick = rng.choice(moments * n, n, replace=False) if single else slice(None)
     angles, path = {k: move.angles[k][pick] for k in ANGLES}, move.path[pick]
     R, at = forward_kinematics(self.pack.heads[who], angles)
     path = path * [0, 0, 1] if single else foot_lock(self.pack, who, R, at, path)
