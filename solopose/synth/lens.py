@@ -123,7 +123,8 @@ def _tone(x, gamma, contrast=0.):
     "The tone curve x^(1/gamma) on 0..1, bent towards an S, from a table."
     table = torch.linspace(0, 1, 4097, device=x.device) ** (1 / gamma)
     table = table + contrast * (3 * table ** 2 - 2 * table ** 3 - table)
-    return table[(x.clamp(0, 1) * 4096).long()]
+    i = x.clamp(0, 1).mul_(4096).int()
+    return table.index_select(0, i.reshape(-1)).reshape(i.shape)
 
 # %% ../../nbs/synth/27c_lens.ipynb #499707cb
 def _developed(rng, x, scene):
