@@ -272,8 +272,8 @@ def pose_mesh(
 # %% ../../nbs/synth/20_bodies.ipynb #fbbd3da5
 @lru_cache(maxsize=4)
 def _studio(pack):
-    from solopose.synth.raycast import Stage
-    return Stage(pack.vertices.float().mean(0).numpy(), pack.faces.numpy())
+    from solopose.synth.raycast import RayCaster
+    return RayCaster(pack.vertices.float().mean(0).numpy(), pack.faces.numpy())
 
 # %% ../../nbs/synth/20_bodies.ipynb #2c77b402
 def portrait(pack, # people

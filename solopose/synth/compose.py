@@ -8,7 +8,7 @@ __all__ = ['skin_light', 'compose', 'flow']
 # %% ../../nbs/synth/27d_compose.ipynb #1cfe3894
 import numpy as np
 import torch
-from .drawing import Shots, lit
+from .drawing import CameraBatch, lit
 from .places import Place
 from .surroundings import surroundings
 
@@ -25,7 +25,7 @@ def skin_light(
     crowd, # bodies, posed
     wardrobe, # their outfits
     wears, # outfit of each body (bodies,) int
-    shots:Shots, # pictures
+    shots:CameraBatch, # pictures
     hits, # of `trace`
     light:dict, # of `light_of`
     bank): # Textures
@@ -49,7 +49,7 @@ def _still(shots, light):
 
 def _first_shot(shots):
     "The first picture alone."
-    return Shots(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1], shots.device)
+    return CameraBatch(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1], shots.device)
 
 # %% ../../nbs/synth/27d_compose.ipynb #8b18460e
 def _shade_floor(out, behind, floor, points, contacts, still):
@@ -72,7 +72,7 @@ def compose(
     crowd, # bodies, posed
     wardrobe, # their outfits
     wears, # outfit of each body (bodies,) int
-    shots:Shots, # pictures
+    shots:CameraBatch, # pictures
     place:Place, # where
     light:dict, # of `light_of`
     bank, # Textures

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from .backdrops import GAMMA
-from .drawing import Shots
+from .drawing import CameraBatch
 from . import paint  # its methods of the ray caster
 from .lens import finish
 from .people import PELVIS, People, belongs, contacts, people_of
@@ -55,7 +55,7 @@ def covered(
 def joint_truth(
     people:People, # who draws
     key, # of `paint`, (F, 4 h w)
-    shots:Shots, # pictures
+    shots:CameraBatch, # pictures
     keypoints, # of the person, (F, 15, 3), m, world
     part): # control that moves each vertex of the person most, (V,)
     "Dict of joints (F, 15, 3) mm camera, uv (F, 15, 2) px, hidden (F, 15) m before each joint, and visible (F, 15)."
@@ -106,7 +106,7 @@ def layer(self:People,
     crowd, wardrobe, wears = _painter(self, [me])
     K, R, t = _cameras(rng, crowd.points[:n, ::7].cpu().double().numpy(), scene)
     lights = [layer_light(rng, scene, self.bank.real) for _ in range(n if scene.single else 1)]
-    shots = Shots(K, R, t, (scene.size, scene.size), np.arange(n)[:, None], self.device)
+    shots = CameraBatch(K, R, t, (scene.size, scene.size), np.arange(n)[:, None], self.device)
     closed = len(self.body.faces)
     light = crowd.lit_for(shots, _tensors(lights, n, self.device), closed=closed)
     rgba, key = crowd.paint(shots, wardrobe, wears, light, self.bank, closed)
@@ -154,7 +154,7 @@ def _before(rgba, behind):
 def surface_truth(
     people:People, # who draws
     key, # of `paint`, (F, 4 h w)
-    shots:Shots, # pictures
+    shots:CameraBatch, # pictures
     before, # what stands before the lens, (F, h, w) bool
     pelvis, # of the person, (F, 3), mm, camera
     part, # control that moves each vertex most, (V,)
@@ -182,7 +182,7 @@ def picture(self:People,
     K, R, t = _views(rng, me['keypoints'], scene)
     actors = [me, *self._others(rng, me, -R[0].T @ t[0], n)]
     crowd, wardrobe, wears = _painter(self, actors)
-    shots = Shots(K, R, t, (scene.size, scene.size), np.arange(n)[:, None] + n * np.arange(len(actors)), self.device)
+    shots = CameraBatch(K, R, t, (scene.size, scene.size), np.arange(n)[:, None] + n * np.arange(len(actors)), self.device)
     one = layer_light(rng, replace(scene, photo=scene.maps), self.bank.real)
     lights = [one] if one['map'] >= 0 or not scene.single else [layer_light(rng, scene) for _ in range(n)]
     light = crowd.lit_for(shots, _tensors(lights, n, self.device), closed=closed)

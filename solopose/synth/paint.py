@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import warp as wp
 from fastcore.basics import patch
-from .drawing import Shots
-from .raycast import Stage, _as, _project, _weights
+from .drawing import CameraBatch
+from .raycast import RayCaster, _as, _project, _weights
 from .wardrobe import MATERIALS
 
 # %% ../../nbs/synth/26a_paint.ipynb #a78ce7b8
@@ -230,7 +230,7 @@ def _launch(self, kernel, dim, *inputs): wp.launch(kernel, dim, device=self.devi
 
 # %% ../../nbs/synth/26a_paint.ipynb #b7779cc9
 @patch
-def cover(self:Stage,
+def cover(self:RayCaster,
     px, # corners in the picture (F, B, V, 3): px, px, depth m
     cast, # bodies in each picture, (F, B)
     h:int, # rows of the picture
@@ -244,8 +244,8 @@ def cover(self:Stage,
 
 # %% ../../nbs/synth/26a_paint.ipynb #004c9bee
 @patch
-def projected(self:Stage,
-    shots:Shots, # pictures
+def projected(self:RayCaster,
+    shots:CameraBatch, # pictures
     scale:float=1.): # of the picture
     "Corners of all bodies in the pictures, (F, B, V, 3): px, px, depth m."
     px = torch.empty(*shots.cast.shape, self.points.shape[1], 3, device=self.device)
@@ -256,8 +256,8 @@ def projected(self:Stage,
 
 # %% ../../nbs/synth/26a_paint.ipynb #93afb5c1
 @patch
-def sun_map(self:Stage,
-    shots:Shots, # pictures
+def sun_map(self:RayCaster,
+    shots:CameraBatch, # pictures
     suns, # towards the first sun of each, (F, 3)
     cells:int=160, # along a side
     closed:int=0): # as of `cover`
@@ -287,8 +287,8 @@ def _lights(light, depth, axes, balls, cells):
 
 # %% ../../nbs/synth/26a_paint.ipynb #e0a96854
 @patch
-def lit_for(self:Stage,
-    shots:Shots, # pictures
+def lit_for(self:RayCaster,
+    shots:CameraBatch, # pictures
     light:dict, # tensors of each picture: ambient (F, 9, 3), suns, colours (F, L, 3), self_shadow, spread, exposure (F,)
     cells:int=160, # of the sun's picture, along a side
     closed:int=0): # as of `cover`
@@ -297,8 +297,8 @@ def lit_for(self:Stage,
 
 # %% ../../nbs/synth/26a_paint.ipynb #9f309077
 @patch
-def paint(self:Stage,
-    shots:Shots, # pictures
+def paint(self:RayCaster,
+    shots:CameraBatch, # pictures
     wardrobe, # `Wardrobe` of the bodies
     wears, # outfit of each body, (bodies,)
     lights, # of `lit_for`
@@ -341,8 +341,8 @@ def _ground(rays: wp.array(dtype=wp.mat33), eye: wp.array(dtype=wp.vec3), contac
 
 # %% ../../nbs/synth/26a_paint.ipynb #295067f2
 @patch
-def ground(self:Stage,
-    shots:Shots, # pictures
+def ground(self:RayCaster,
+    shots:CameraBatch, # pictures
     contacts, # points that may touch the floor, (F, C, 3), m
     lights): # of `lit_for`
     "Share of its light that the floor z = 0 keeps behind the bodies, (F, h / 2, w / 2)."

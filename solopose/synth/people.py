@@ -19,14 +19,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..skeleton import SKELETON, whole_file
 from .backdrops import open_backdrops
 from .bodies import ANGLES, CONTROLS, LIMITS, BodyPack, _normals, body_keypoints, build_body_pack, forward_kinematics, pose_mesh
-from .drawing import Shots, new_crowd
+from .drawing import CameraBatch, new_crowd
 from .motion import Motion, draw_motion, foot_lock, random_motion
 from .compose import compose, flow
 from .lens import finish
 from .places import random_place
 from .scenes import SceneRange, backdrop_light, light_of, random_light, random_view
 from .textures import texture_bank
-from .wardrobe import Tailor, Wardrobe, _pick, small_pack
+from .wardrobe import OutfitSampler, Wardrobe, _pick, small_pack
 
 # %% ../../nbs/synth/28_people.ipynb #96715fba
 class People:
@@ -42,7 +42,7 @@ class People:
         self.pack = pack if isinstance(pack, BodyPack) else BodyPack(pack)
         self.scene, self.people, self.motions, self.kind, self.device, self.how = scene or SceneRange(), list(people if people is not None else range(len(self.pack))), motions_of(motions, kind), kind, device, how
         self.body = small_pack(self.pack, self.scene.size)  # as many triangles as the pictures need
-        self.tailor, self.bank = Tailor(self.body), texture_bank(self.scene.textures, photos=self.scene.photos, device=device)
+        self.tailor, self.bank = OutfitSampler(self.body), texture_bank(self.scene.textures, photos=self.scene.photos, device=device)
         if self.scene.backdrops: self.bank = self.bank.with_backdrops(open_backdrops(str(self.scene.backdrops), kind, device))
         self.low = torch.cat([self.body.region('foot').nonzero()[:, 0], torch.arange(0, len(self.body.weights), 3)]).unique()
         self.crowd = None
@@ -196,7 +196,7 @@ def clip(self:People,
     light = light_of(lights * (n // len(lights)), self.device)
     crowd, wardrobe, wears = self._dressed(actors)
     cast = np.arange(n)[:, None] + n * np.arange(len(actors))
-    shots = Shots(K, R, t, (scene.size, scene.size), cast, self.device)
+    shots = CameraBatch(K, R, t, (scene.size, scene.size), cast, self.device)
     rgb, hits, near = compose(crowd, wardrobe, wears, shots, place, light, self.bank, torch.cat([contacts(a['keypoints'], self.device) for a in actors], 1))
     move = None if scene.single or n == 1 else lambda: flow(crowd, shots, hits, torch.arange(len(actors) * n, device=self.device).sub(1).clamp(min=0))
     frames, before = finish(rng, rgb, scene, self.bank, move)
@@ -306,7 +306,7 @@ def _film(self:People, me, camera, place, light, seed, chunk=8):
         maps, kp = me['maps'][i:i + chunk], me['keypoints'][i:i + chunk]; m = len(maps)
         crowd, wardrobe, wears = self._dressed([me | dict(maps=maps)])
         rep = lambda x: np.repeat(np.asarray(x)[None], m, 0)
-        shots = Shots(rep(camera.K), rep(camera.R), rep(camera.t / 1000), (h, w), np.arange(m)[:, None], self.device)
+        shots = CameraBatch(rep(camera.K), rep(camera.R), rep(camera.t / 1000), (h, w), np.arange(m)[:, None], self.device)
         rgb, _, _ = compose(crowd, wardrobe, wears, shots, place, light_of([light] * m, self.device), self.bank, contacts(kp, self.device))
         out.append(finish(np.random.default_rng(_flat(seed)), rgb[:, :h // 8 * 8, :w // 8 * 8], scene, self.bank)[0].cpu())
     return torch.cat(out).numpy()

@@ -8,7 +8,7 @@ __all__ = ['surroundings']
 # %% ../../nbs/synth/27b_surroundings.ipynb #401f4aa5
 import numpy as np
 import torch
-from .drawing import Shots, lit
+from .drawing import CameraBatch, lit
 from .places import Place
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #4a22eca2
@@ -187,7 +187,7 @@ def _with_sky(place, shots, d, met, light, bank, soft, hard):
 # %% ../../nbs/synth/27b_surroundings.ipynb #fc844062
 def surroundings(
     place:Place, # where
-    shots:Shots, # pictures
+    shots:CameraBatch, # pictures
     light:dict, # of `light_of`: tensors of each picture
     bank): # Textures
     "Distance (F, h, w), light without and from the first sun (F, h, w, 3) each, points (F, h, w, 3), floor (F, h, w) bool."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SKIRT', 'CURTAIN', 'MATERIALS', 'HAIR', 'SLEEVES', 'LEGS', 'FEET', 'FIT', 'CLOTH', 'skin_tone', 'hair_tone',
-           'cloth_tone', 'limb_coordinate', 'coarsen', 'small_pack', 'Tailor', 'Outfit', 'Wardrobe']
+           'cloth_tone', 'limb_coordinate', 'coarsen', 'small_pack', 'OutfitSampler', 'Outfit', 'Wardrobe']
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #b41417b1
 from dataclasses import dataclass, fields
@@ -155,7 +155,7 @@ def _soft(mask, faces, times=5):
     return x
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #941e828e
-class Tailor:
+class OutfitSampler:
     "Dresses the people of a pack."
     def __init__(self,
                  pack:BodyPack): # people
@@ -215,7 +215,7 @@ def _folds(rng, p, cells=(8., 22.)):
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #6677fa75
 @patch
-def _cut(self:Tailor, rng, person, style):
+def _cut(self:OutfitSampler, rng, person, style):
     "Material and offset (m) of each vertex of the body, for a style: dict of choices."
     pack, arm, leg = self.pack, self.arm, self.leg; z = pack.vertices[person, :, 2].float()
     mat, off = torch.zeros(len(z), dtype=torch.long), torch.zeros(len(z))
@@ -236,14 +236,14 @@ def _cut(self:Tailor, rng, person, style):
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #ff9887f2
 @patch
-def _height(self:Tailor, person):
+def _height(self:OutfitSampler, person):
     "Height of each vertex over the head's joint, in head units."
     head = self.pack.heads[person][list(CONTROLS).index('head')]
     return (self.pack.vertices[person, :, 2].float() - float(head[2])) / float(self.pack.crown[person][2] - head[2])
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
 @patch
-def _hang(self:Tailor, rng, person, style, rest):
+def _hang(self:OutfitSampler, rng, person, style, rest):
     "Skirt and long hair: points, bones and weights of the sheets; folded into the pelvis when not worn."
     names, heads, v = list(CONTROLS), self.pack.heads[person], rest.numpy()
     n = self.curtain.stop - self.skirt.start; first = self.skirt.stop - self.skirt.start
@@ -260,7 +260,7 @@ def _hang(self:Tailor, rng, person, style, rest):
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #74053f0c
 @patch
-def dress(self:Tailor,
+def dress(self:OutfitSampler,
     person:int, # which one of the pack
     rng, # numpy Generator
     bank, # Textures
