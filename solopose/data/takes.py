@@ -20,7 +20,8 @@ from ..universal import lean
 # %% ../../nbs/data/30_takes.ipynb #082b6dd0
 def _random_person(rng, frames, fps):
     "Fifteen keypoints (T, 15, 3) of a random person in random motion, mm, z up, lowest joint 80 mm over the floor."
-    from solopose.synth.people import BodyPack, random_motion, forward_kinematics, body_keypoints
+    from solopose.synth.bodies import BodyPack, body_keypoints, forward_kinematics
+    from solopose.synth.motion import random_motion
     pack = BodyPack()
     who = int(rng.integers(len(pack)))
     angles, path, _ = random_motion(rng, frames, fps)

@@ -33,13 +33,17 @@ def skin_light(
     i, frame, body, corners, weights = crowd.seen(shots, hits)
     normal, p = (crowd.at(x, body, corners, weights) for x in (crowd.normals, crowd.points))
     view = p - shots.eye[frame]
-    normal = normal * -torch.sign((normal * view).sum(-1, keepdim=True) - .25 * view.norm(dim=-1, keepdim=True))  # sheets have two sides
+    normal = normal * -torch.sign((normal * view).sum(-1, keepdim=True) - .25
+                                  * view.norm(dim=-1, keepdim=True))  # sheets have two sides
     normal = torch.nn.functional.normalize(normal, dim=-1)
     shade, j = torch.ones(len(i), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
-    shade[j] = 1 - .85 * crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(), light['spread']).float()
-    albedo = wardrobe.albedo(bank, wears[body], corners, weights, hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
+    shade[j] = 1 - .85 * crowd.blocked(shots, p[j] + .02 * normal[j], frame[j],
+                                       light['suns'][:, 0].contiguous(), light['spread']).float()
+    albedo = wardrobe.albedo(bank, wears[body], corners, weights,
+                             hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
     ambient = light['ambient'][frame] if 'ambient' in light else None
-    return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')), shade[:, None], ambient)
+    return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')),
+                  shade[:, None], ambient)
 
 # %% ../../nbs/synth/27d_compose.ipynb #d4f465a7
 def _still(shots, light):
@@ -49,13 +53,15 @@ def _still(shots, light):
 
 def _first_shot(shots):
     "The first picture alone."
-    return CameraBatch(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1], shots.device)
+    return CameraBatch(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1],
+                       shots.device)
 
 # %% ../../nbs/synth/27d_compose.ipynb #8b18460e
 def _shade_floor(out, behind, floor, points, contacts, still):
     "Darken the floor (F, N, 3) near contacts (F, C, 3); `out` is changed."
     lo, hi = contacts[..., :2].amin((0, 1)) - .4, contacts[..., :2].amax((0, 1)) + .4
-    f, p = (behind & (floor & ((points[..., :2] > lo) & (points[..., :2] < hi)).all(-1))).nonzero(as_tuple=True)
+    f, p = (behind & (floor & ((points[..., :2] > lo)
+                               & (points[..., :2] < hi)).all(-1))).nonzero(as_tuple=True)
     out[f, p] *= _contact(points[f * (not still), p], contacts[f])
 
 # %% ../../nbs/synth/27d_compose.ipynb #f3818da0
@@ -63,7 +69,8 @@ def _sunlight(crowd, shots, light, behind, points, soft, hard, still):
     "Share of the first sun that reaches the surroundings, (F, N, 1), where a shadow would show."
     f, p = (behind & ((hard[..., 1] > .01) & (hard[..., 1] > .05 * soft[..., 1]))).nonzero(as_tuple=True)
     shade = torch.ones(*behind.shape, 1, device=soft.device)
-    blocked = crowd.blocked(shots, points[f * (not still), p], f, light['suns'][:, 0].contiguous(), light['spread'])
+    blocked = crowd.blocked(shots, points[f * (not still), p], f, light['suns'][:, 0].contiguous(),
+                            light['spread'])
     shade[f, p, 0] = 1 - .9 * blocked.float()
     return shade
 
@@ -85,7 +92,8 @@ def compose(
     hits = hits._replace(who=torch.where(near.reshape(-1, h, w) < hits.t, -1, hits.who))
     behind, out = (hits.who.reshape(F, h * w) < 0) & (near < 40), soft.expand(F, h * w, 3).clone()
     _shade_floor(out, behind, floor, points, contacts, still)
-    out = out.addcmul_(hard, _sunlight(crowd, shots, light, behind, points, soft, hard, still)).reshape(F * h * w, 3)
+    out = out.addcmul_(hard, _sunlight(crowd, shots, light, behind, points, soft, hard,
+                                       still)).reshape(F * h * w, 3)
     i, colour = skin_light(crowd, wardrobe, wears, shots, hits, light, bank)
     out[i] = colour
     return out.reshape(F, h, w, 3), hits, near.reshape(-1, h, w).expand(F, h, w)

@@ -18,7 +18,8 @@ def _spread_motion(move):
     "The largest motion in each pixel's neighbourhood, (F, h, w, 2) px, at most 12."
     F, h, w = move.shape[:3]
     _, i = torch.nn.functional.max_pool2d(move.norm(dim=-1)[:, None], 8, 4, 2, return_indices=True)
-    far = move.reshape(F, h * w, 2).gather(1, i.reshape(F, -1, 1).expand(-1, -1, 2)).reshape(F, *i.shape[2:], 2).clamp(-12, 12)
+    flat = i.reshape(F, -1, 1).expand(-1, -1, 2)
+    far = move.reshape(F, h * w, 2).gather(1, flat).reshape(F, *i.shape[2:], 2).clamp(-12, 12)
     return far.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :h, :w]
 
 # %% ../../nbs/synth/27c_lens.ipynb #b8cf28e6
@@ -36,9 +37,12 @@ def blur_along(
     return out
 
 # %% ../../nbs/synth/27c_lens.ipynb #e95b96bf
-_LUMA = np.array([[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
-                  [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
-                  [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]])  # ITU-T T.81, annex K
+_LUMA = np.array([[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
+                  [14, 13, 16, 24, 40, 57, 69, 56],
+                  [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77],
+                  [24, 35, 55, 64, 81, 104, 113, 92],
+                  [49, 64, 78, 87, 103, 121, 120, 101],
+                  [72, 92, 95, 98, 112, 100, 103, 99]])  # ITU-T T.81, annex K
 _YCC = ((.299, .587, .114), (-.1687, -.3313, .5), (.5, -.4187, -.0813))
 def squeeze(
     x, # pictures (F, 3, h, w) in 0..1, sides divisible by 8
@@ -47,7 +51,8 @@ def squeeze(
     k, Y = torch.arange(8., device=x.device), torch.tensor(_YCC, device=x.device)
     D = torch.cos((2 * k + 1) * k[:, None] * np.pi / 16) / 2
     D[0] /= 2 ** .5
-    q = torch.tensor(_LUMA, device=x.device).float() * (50 / quality if quality < 50 else 2 - quality / 50) / 255
+    scale = 50 / quality if quality < 50 else 2 - quality / 50
+    q = torch.tensor(_LUMA, device=x.device).float() * scale / 255
     q = torch.stack([q, q * 1.7, q * 1.7])[:, None, :, None].clamp(min=1 / 255)  # (3, 1, 8, 1, 8)
     F, _, h, w = x.shape
     b = torch.einsum('ij,fjhw->fihw', Y, x).reshape(F, 3, h // 8, 8, w // 8, 8)
@@ -62,7 +67,8 @@ def through_h264(
     "The same frames after H.264."
     file = io.BytesIO()
     with av.open(file, 'w', 'mp4') as out:
-        stream = out.add_stream('libx264', 25, options=dict(crf=str(int(quality)), preset='ultrafast', tune='fastdecode'))
+        stream = out.add_stream('libx264', 25,
+                                options=dict(crf=str(int(quality)), preset='ultrafast', tune='fastdecode'))
         stream.height, stream.width, stream.pix_fmt, stream.thread_count = *frames.shape[1:3], 'yuv420p', 1
         for f in frames: out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), 'rgb24')))
         out.mux(stream.encode())
@@ -73,7 +79,8 @@ def through_h264(
 _GRAIN = {}
 def _grain(rng, x):
     "Normal noise of the shape of x, cut from a table at a random place."
-    if x.device not in _GRAIN: _GRAIN[x.device] = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(x.device)
+    if x.device not in _GRAIN:
+        _GRAIN[x.device] = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(x.device)
     table, n = _GRAIN[x.device], x.numel()
     start = int(rng.integers(len(table)))
     return table.repeat(-(-(start + n) // len(table)))[start:start + n].reshape(x.shape)
@@ -91,7 +98,8 @@ def _patch(rng, size, frames, bank):
     kind = str(rng.choice(['poster', 'plaster', 'leaves', 'plain', 'weave', 'stripes']))
     a, b = (torch.tensor(cloth_tone(rng), device=bank.device).float() for _ in 'ab')
     tile = torch.full((size * size,), int(rng.choice(bank.kinds[kind])), device=bank.device)
-    return mask, (a + (b - a) * bank.look(tile, x.reshape(-1) * 2, y.reshape(-1) * 2)).T.reshape(3, size, size)
+    return mask, (a + (b - a) * bank.look(tile, x.reshape(-1) * 2,
+                                          y.reshape(-1) * 2)).T.reshape(3, size, size)
 
 # %% ../../nbs/synth/27c_lens.ipynb #e7a7912d
 def _soften(x, k, dim):
@@ -106,9 +114,11 @@ def _soften(x, k, dim):
 def _optics(rng, x, scene):
     "Flare, vignette, low resolution and defocus on linear pictures (F, 3, h, w)."
     (h, w), resize = x.shape[-2:], torch.nn.functional.interpolate
-    y_, x_ = torch.meshgrid(torch.linspace(-1, 1, h, device=x.device), torch.linspace(-1, 1, w, device=x.device), indexing='ij')
+    y_, x_ = torch.meshgrid(torch.linspace(-1, 1, h, device=x.device),
+                            torch.linspace(-1, 1, w, device=x.device), indexing='ij')
     if rng.random() < scene.flare:
-        strength, colour = float(rng.uniform(.3, 2)), torch.tensor([1., .9, .65], device=x.device)[:, None, None]
+        colour = torch.tensor([1., .9, .65], device=x.device)[:, None, None]
+        strength = float(rng.uniform(.3, 2))
         away = (x_ - rng.uniform(-1, 1)) ** 2 + (y_ - rng.uniform(-1, .3)) ** 2
         x = x + strength * torch.exp(-away / rng.uniform(.05, .6)) * colour
     if rng.random() < scene.vignette: x = x * (1 - rng.uniform(.1, .35) * (x_ ** 2 + y_ ** 2))
@@ -129,7 +139,8 @@ def _tone(x, gamma, contrast=0.):
 # %% ../../nbs/synth/27c_lens.ipynb #499707cb
 def _developed(rng, x, scene):
     "Exposure, white balance, tone curve and saturation on linear pictures (F, 3, h, w)."
-    meter = float(.24 / x.clamp(0, 2).mean().clamp(min=.02)) ** .65  # the camera's own exposure, not quite enough
+    # the camera's own exposure, not quite enough
+    meter = float(.24 / x.clamp(0, 2).mean().clamp(min=.02)) ** .65
     white = meter * rng.uniform(*scene.exposure) * rng.normal(1, scene.white, 3).clip(.6, 1.4)
     x = x * torch.tensor(white, device=x.device).float()[:, None, None]
     x = _tone(x, rng.uniform(*scene.gamma), rng.uniform(*scene.contrast))
@@ -140,7 +151,8 @@ def _developed(rng, x, scene):
 def _tile_curves(luma, limit, tiles=4, bins=64):
     "The curve (F, tiles, tiles, bins) of each tile of pictures (F, h, w) in 0..1."
     F, h, w = luma.shape
-    cut = luma[:, :h // tiles * tiles, :w // tiles * tiles].reshape(F, tiles, h // tiles, tiles, w // tiles).transpose(2, 3).flatten(3)
+    cut = luma[:, :h // tiles * tiles, :w // tiles * tiles].reshape(F, tiles, h // tiles, tiles, w // tiles)
+    cut = cut.transpose(2, 3).flatten(3)
     counts = torch.nn.functional.one_hot((cut * (bins - 1)).long().clamp(0, bins - 1), bins).float().mean(-2)
     cut_off = counts.clamp(max=limit / bins)
     return (cut_off + (1 - cut_off.sum(-1, keepdim=True)) / bins).cumsum(-1)
@@ -159,7 +171,8 @@ def equalised(
 # %% ../../nbs/synth/27c_lens.ipynb #a23dc914
 def _after(rng, x, scene):
     "What happens to a finished picture (F, 3, h, w) in 0..1: equalised, posterised, sent as JPEG or H.264."
-    if scene.equalise and rng.random() < scene.equalise: x = equalised(x.clamp(0, 1), rng.uniform(*scene.equalise_limit))
+    if scene.equalise and rng.random() < scene.equalise:
+        x = equalised(x.clamp(0, 1), rng.uniform(*scene.equalise_limit))
     if scene.posterise and rng.random() < scene.posterise:
         levels = int(rng.integers(*scene.levels))
         x = (x.clamp(0, 1) * levels).round() / levels
@@ -176,7 +189,8 @@ def finish(
     bank, # Textures, for what stands before the lens
     move=None): # function that returns the motion (F, S, S, 2) px, or None: no motion blur
     "8-bit pictures (F, S, S, 3) and what stands before the lens (F, S, S) bool."
-    if move is not None and rng.random() < scene.motion_blur: rgb = blur_along(rgb, move() * rng.uniform(*scene.shutter))
+    if move is not None and rng.random() < scene.motion_blur:
+        rgb = blur_along(rgb, move() * rng.uniform(*scene.shutter))
     x = rgb.permute(0, 3, 1, 2)
     before = torch.zeros(x.shape[0], *x.shape[2:], dtype=torch.bool, device=x.device)
     if rng.random() < scene.occluder:

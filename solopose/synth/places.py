@@ -16,12 +16,15 @@ from .wardrobe import _pick, cloth_tone
 FLOORS = dict(room=('planks', 'tiles', 'plaster', 'weave', 'checks', 'plain'),
               outdoor=('grass', 'gravel', 'plaster', 'tiles', 'bricks', 'leaves'),
               studio=('plain', 'plaster'), flat=('plain', 'tiles', 'planks', 'gravel', 'grass'))
-WALLS = dict(room=('plaster', 'bricks', 'planks', 'stripes', 'shelf', 'poster', 'windows', 'weave', 'plain', 'tiles'),
+WALLS = dict(room=('plaster', 'bricks', 'planks', 'stripes', 'shelf', 'poster', 'windows', 'weave', 'plain',
+                   'tiles'),
              outdoor=('windows', 'bricks', 'plaster', 'planks'), studio=('plain', 'plaster'), flat=('plain',))
 THINGS = dict(room=('plaster', 'planks', 'weave', 'shelf', 'poster', 'plain', 'checks'),
-              outdoor=('windows', 'bark', 'leaves', 'bricks', 'plaster', 'poster'), studio=('plain', 'weave'), flat=('plain', 'poster', 'planks'))
+              outdoor=('windows', 'bark', 'leaves', 'bricks', 'plaster', 'poster'), studio=('plain', 'weave'),
+              flat=('plain', 'poster', 'planks'))
 HORIZON = ('leaves', 'windows', 'plaster', 'grass', 'bark')
-FLAT = ('poster', 'leaves', 'windows', 'grass', 'gravel', 'plaster', 'bricks', 'blotches', 'checks', 'stripes')
+FLAT = ('poster', 'leaves', 'windows', 'grass', 'gravel', 'plaster', 'bricks', 'blotches', 'checks',
+        'stripes')
 
 # %% ../../nbs/synth/27a_places.ipynb #a43f5df5
 def _material(rng, scene, bank, kinds, low, high):
@@ -29,21 +32,25 @@ def _material(rng, scene, bank, kinds, low, high):
     kind = str(rng.choice(kinds)) if rng.random() < scene.busy else 'plain'
     a, b = cloth_tone(rng), cloth_tone(rng)
     if kind in ('leaves', 'grass'):
-        a, b = np.array([.03, .05, .01]) * rng.uniform(.5, 2, 3), np.array([.28, .36, .1]) * rng.uniform(.5, 1.5, 3)
+        a = np.array([.03, .05, .01]) * rng.uniform(.5, 2, 3)
+        b = np.array([.28, .36, .1]) * rng.uniform(.5, 1.5, 3)
     if kind in ('shelf', 'poster') and rng.random() < .8: a, b = np.zeros(3), np.ones(3) * rng.uniform(.5, 1)
-    if kind in ('plaster', 'gravel', 'weave', 'planks', 'bark'): b = a * rng.uniform(.45, 1.5) + rng.uniform(-.05, .05, 3)
+    if kind in ('plaster', 'gravel', 'weave', 'planks', 'bark'):
+        b = a * rng.uniform(.45, 1.5) + rng.uniform(-.05, .05, 3)
     tile, scale = int(rng.choice(bank.kinds[kind])), 1 / np.exp(rng.uniform(np.log(low), np.log(high)))
     return tile, scale, np.stack([a, b]).clip(.01, 1)
 
 # %% ../../nbs/synth/27a_places.ipynb #572e5c0e
 def _kept_clear(people, eyes):
-    "Places on the floor (N, 2) that things stay away from: people (P, 3), cameras (F, 3) and the view between."
+    """Places on the floor (N, 2) that things stay away from: people (P, 3), cameras (F, 3) and the view
+    between."""
     between = (eyes[:1, :2] + (people[::5, :2] - eyes[:1, :2]) * k for k in np.linspace(0, 1, 24))
     return np.concatenate([people[:, :2], *between, eyes[:, :2]])
 
 # %% ../../nbs/synth/27a_places.ipynb #c4fe2f8e
 def _furniture(rng, n, low, high, people, eyes, outdoor):
-    "Up to n boxes inside low..high that keep clear of people (N, 3) and cameras (F, 3): centre, half sizes, cos and sin of the yaw, (M, 8)."
+    """Up to n boxes inside low..high that keep clear of people (N, 3) and cameras (F, 3): centre, half
+    sizes, cos and sin of the yaw, (M, 8)."""
     out, clear = [], _kept_clear(people, eyes)
     for _ in range(n):
         half = np.exp(rng.uniform(np.log(.1), np.log(1.), 3)) * ([1, 1, 1] if not outdoor else [2, 2, 3])
@@ -159,5 +166,6 @@ def random_place(
     floor = kind != 'flat' or rng.random() < .6
     sky, haze = _sky(rng, blue), rng.uniform(.002, .03)
     window, glare = (*(rng.random(2) * (1 - side)), side), float(np.exp(rng.uniform(*np.log(scene.glare))))
-    return Place(kind, *corners, np.array(boxes).reshape(-1, 8), list(tile), list(scale), list(colours), floor, heights, sky, haze,
+    return Place(kind, *corners, np.array(boxes).reshape(-1, 8), list(tile), list(scale), list(colours),
+                 floor, heights, sky, haze,
                  photo, window, glare, number)

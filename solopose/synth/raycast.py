@@ -28,23 +28,41 @@ def _near(ball: wp.vec4, origin: wp.vec3, direction: wp.vec3):
 
 # %% ../../nbs/synth/26_raycast.ipynb #7b82c657
 @wp.kernel
-def _trace(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), cast: wp.array(dtype=wp.int32, ndim=2), eye: wp.array(dtype=wp.vec3), rays: wp.array(dtype=wp.mat33),
-           who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3), t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3), v: wp.array(dtype=float, ndim=3)):
+def _trace(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4),
+           cast: wp.array(dtype=wp.int32, ndim=2), eye: wp.array(dtype=wp.vec3),
+           rays: wp.array(dtype=wp.mat33),
+           who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3),
+           t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3),
+           v: wp.array(dtype=float, ndim=3)):
     f, y, x = wp.tid()
     ray = wp.normalize(rays[f] @ wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0))
-    best = float(1.0e4); body = int(-1); tri = int(-1); a = float(0.0); b = float(0.0)
+    best = float(1.0e4)
+    body = int(-1)
+    tri = int(-1)
+    a = float(0.0)
+    b = float(0.0)
     for i in range(cast.shape[1]):
         m = cast[f, i]
         if m >= 0:
             if _near(balls[m], eye[f], ray):
                 q = wp.mesh_query_ray(meshes[m], eye[f], ray, best)
                 if q.result:
-                    best = q.t; body = i; tri = q.face; a = q.u; b = q.v
-    who[f, y, x] = body; face[f, y, x] = tri; t[f, y, x] = best; u[f, y, x] = a; v[f, y, x] = b
+                    best = q.t
+                    body = i
+                    tri = q.face
+                    a = q.u
+                    b = q.v
+    who[f, y, x] = body
+    face[f, y, x] = tri
+    t[f, y, x] = best
+    u[f, y, x] = a
+    v[f, y, x] = b
 
 # %% ../../nbs/synth/26_raycast.ipynb #18b261c4
 @wp.kernel
-def _project(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.int32, ndim=2), K: wp.array(dtype=wp.mat33), R: wp.array(dtype=wp.mat33), t: wp.array(dtype=wp.vec3), out: wp.array(dtype=wp.vec3, ndim=3)):
+def _project(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.int32, ndim=2),
+             K: wp.array(dtype=wp.mat33), R: wp.array(dtype=wp.mat33), t: wp.array(dtype=wp.vec3),
+             out: wp.array(dtype=wp.vec3, ndim=3)):
     f, b, i = wp.tid()
     m = cast[f, b]
     if m >= 0:
@@ -55,7 +73,8 @@ def _project(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.in
 # %% ../../nbs/synth/26_raycast.ipynb #37f7f758
 @wp.func
 def _weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: float, y: float):
-    "Weights of the corners (px, px, depth) of a triangle at an image point, on the body; all negative for a triangle without area."
+    """Weights of the corners (px, px, depth) of a triangle at an image point, on the body; all negative
+    for a triangle without area."""
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
     if wp.abs(area) < 1.0e-9: return wp.vec3(-1.0, -1.0, -1.0)
     u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / (area * a[2])
@@ -65,40 +84,64 @@ def _weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: float, y: float):
 
 # %% ../../nbs/synth/26_raycast.ipynb #43ff3098
 @wp.kernel
-def _cover(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), cast: wp.array(dtype=wp.int32, ndim=2), n: int, h: int, w: int, key: wp.array(dtype=wp.int64, ndim=2)):
+def _cover(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32),
+           cast: wp.array(dtype=wp.int32, ndim=2), n: int, h: int, w: int,
+           key: wp.array(dtype=wp.int64, ndim=2)):
     f, k, i = wp.tid()
     if cast[f, k] >= 0:
-        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        a = px[f, k, faces[3 * i]]
+        b = px[f, k, faces[3 * i + 1]]
+        c = px[f, k, faces[3 * i + 2]]
         if wp.min(wp.min(a[2], b[2]), c[2]) > 0.05:
-            x0 = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - 0.5)), 0); x1 = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) - 0.5)), w - 1)
-            y0 = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - 0.5)), 0); y1 = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) - 0.5)), h - 1)
+            x0 = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - 0.5)), 0)
+            x1 = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) - 0.5)), w - 1)
+            y0 = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - 0.5)), 0)
+            y1 = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) - 0.5)), h - 1)
             for y in range(y0, y1 + 1):
                 for x in range(x0, x1 + 1):
                     l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
                     if l[0] >= 0.0 and l[1] >= 0.0 and l[2] >= 0.0:
                         z = l[0] * a[2] + l[1] * b[2] + l[2] * c[2]
-                        wp.atomic_min(key, f, y * w + x, wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * n + i))
+                        wp.atomic_min(key, f, y * w + x,
+                                      wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * n + i))
 
 # %% ../../nbs/synth/26_raycast.ipynb #4bfc1835
 @wp.kernel
-def _resolve(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32), n: int, rays: wp.array(dtype=wp.mat33),
-             who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3), t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3), v: wp.array(dtype=float, ndim=3)):
+def _resolve(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, ndim=3),
+             faces: wp.array(dtype=wp.int32), n: int, rays: wp.array(dtype=wp.mat33),
+             who: wp.array(dtype=wp.int32, ndim=3), face: wp.array(dtype=wp.int32, ndim=3),
+             t: wp.array(dtype=float, ndim=3), u: wp.array(dtype=float, ndim=3),
+             v: wp.array(dtype=float, ndim=3)):
     f, y, x = wp.tid()
     q = key[f, y * who.shape[2] + x]
-    who[f, y, x] = -1; face[f, y, x] = -1; t[f, y, x] = 1.0e4; u[f, y, x] = 0.0; v[f, y, x] = 0.0
+    who[f, y, x] = -1
+    face[f, y, x] = -1
+    t[f, y, x] = 1.0e4
+    u[f, y, x] = 0.0
+    v[f, y, x] = 0.0
     if q < wp.int64(9223372036854775807):
-        id = int(q % wp.int64(4294967296)); k = id / n; i = id % n
-        a = px[f, k, faces[3 * i]]; b = px[f, k, faces[3 * i + 1]]; c = px[f, k, faces[3 * i + 2]]
+        id = int(q % wp.int64(4294967296))
+        k = id / n
+        i = id % n
+        a = px[f, k, faces[3 * i]]
+        b = px[f, k, faces[3 * i + 1]]
+        c = px[f, k, faces[3 * i + 2]]
         l = _weights(a, b, c, float(x) + 0.5, float(y) + 0.5)
         ray = rays[f] @ wp.vec3(float(x) + 0.5, float(y) + 0.5, 1.0)
-        who[f, y, x] = k; face[f, y, x] = i; u[f, y, x] = l[0]; v[f, y, x] = l[1]
+        who[f, y, x] = k
+        face[f, y, x] = i
+        u[f, y, x] = l[0]
+        v[f, y, x] = l[1]
         t[f, y, x] = (l[0] * a[2] + l[1] * b[2] + l[2] * c[2]) * wp.length(ray)
 
 # %% ../../nbs/synth/26_raycast.ipynb #4345a724
 @wp.kernel
-def _blocked(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), cast: wp.array(dtype=wp.int32, ndim=2),
-             points: wp.array(dtype=wp.vec3), frame: wp.array(dtype=wp.int32), suns: wp.array(dtype=wp.vec3), spread: wp.array(dtype=float), out: wp.array(dtype=wp.int32)):
-    i = wp.tid(); f = frame[i]
+def _blocked(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4),
+             cast: wp.array(dtype=wp.int32, ndim=2),
+             points: wp.array(dtype=wp.vec3), frame: wp.array(dtype=wp.int32), suns: wp.array(dtype=wp.vec3),
+             spread: wp.array(dtype=float), out: wp.array(dtype=wp.int32)):
+    i = wp.tid()
+    f = frame[i]
     s = wp.rand_init(7, i)
     sun = wp.normalize(suns[f] + spread[f] * wp.vec3(wp.randn(s), wp.randn(s), wp.randn(s)))
     hit = int(0)
@@ -111,38 +154,54 @@ def _blocked(meshes: wp.array(dtype=wp.uint64), balls: wp.array(dtype=wp.vec4), 
 
 # %% ../../nbs/synth/26_raycast.ipynb #bc086695
 @wp.kernel
-def _first(meshes: wp.array(dtype=wp.uint64), cast: wp.array(dtype=wp.int32, ndim=2), eye: wp.array(dtype=wp.vec3), targets: wp.array(dtype=wp.vec3, ndim=2),
-           gap: wp.array(dtype=float, ndim=2), who: wp.array(dtype=wp.int32, ndim=2), face: wp.array(dtype=wp.int32, ndim=2)):
+def _first(meshes: wp.array(dtype=wp.uint64), cast: wp.array(dtype=wp.int32, ndim=2),
+           eye: wp.array(dtype=wp.vec3), targets: wp.array(dtype=wp.vec3, ndim=2),
+           gap: wp.array(dtype=float, ndim=2), who: wp.array(dtype=wp.int32, ndim=2),
+           face: wp.array(dtype=wp.int32, ndim=2)):
     f, j = wp.tid()
     d = targets[f, j] - eye[f]
     reach = wp.length(d)
-    near = float(reach); body = int(-1); tri = int(-1)
+    near = float(reach)
+    body = int(-1)
+    tri = int(-1)
     for i in range(cast.shape[1]):
         if cast[f, i] >= 0:
             q = wp.mesh_query_ray(meshes[cast[f, i]], eye[f], d / reach, near)
             if q.result:
-                near = q.t; body = i; tri = q.face
-    gap[f, j] = reach - near; who[f, j] = body; face[f, j] = tri
+                near = q.t
+                body = i
+                tri = q.face
+    gap[f, j] = reach - near
+    who[f, j] = body
+    face[f, j] = tri
 
 # %% ../../nbs/synth/26_raycast.ipynb #b5e9b714
 @wp.kernel
-def _skin(rest: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3, ndim=2), bones: wp.array(dtype=wp.int32, ndim=3), weights: wp.array(dtype=float, ndim=3),
-          person: wp.array(dtype=wp.int32), maps: wp.array(dtype=float, ndim=4), points: wp.array(dtype=wp.vec3, ndim=2), out: wp.array(dtype=wp.vec3, ndim=2)):
+def _skin(rest: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3, ndim=2),
+          bones: wp.array(dtype=wp.int32, ndim=3), weights: wp.array(dtype=float, ndim=3),
+          person: wp.array(dtype=wp.int32), maps: wp.array(dtype=float, ndim=4),
+          points: wp.array(dtype=wp.vec3, ndim=2), out: wp.array(dtype=wp.vec3, ndim=2)):
     s, v = wp.tid()
-    a = person[s]; p = rest[a, v]; q = normals[a, v]
-    x = wp.vec3(0.0, 0.0, 0.0); y = wp.vec3(0.0, 0.0, 0.0)
+    a = person[s]
+    p = rest[a, v]
+    q = normals[a, v]
+    x = wp.vec3(0.0, 0.0, 0.0)
+    y = wp.vec3(0.0, 0.0, 0.0)
     for i in range(weights.shape[2]):
         w = weights[a, v, i]
         if w > 0.0:
             b = bones[a, v, i]
-            m = wp.mat33(maps[s, b, 0, 0], maps[s, b, 0, 1], maps[s, b, 0, 2], maps[s, b, 1, 0], maps[s, b, 1, 1], maps[s, b, 1, 2], maps[s, b, 2, 0], maps[s, b, 2, 1], maps[s, b, 2, 2])
+            m = wp.mat33(maps[s, b, 0, 0], maps[s, b, 0, 1], maps[s, b, 0, 2], maps[s, b, 1, 0],
+                         maps[s, b, 1, 1], maps[s, b, 1, 2], maps[s, b, 2, 0], maps[s, b, 2, 1],
+                         maps[s, b, 2, 2])
             x += w * (m @ p + wp.vec3(maps[s, b, 0, 3], maps[s, b, 1, 3], maps[s, b, 2, 3]))
             y += w * (m @ q)
     points[s, v] = x
     out[s, v] = wp.normalize(y)
 
 # %% ../../nbs/synth/26_raycast.ipynb #65234bea
-def _as(x, dtype=None): return wp.from_torch(x.contiguous(), dtype=dtype) if dtype else wp.from_torch(x.contiguous())
+def _as(x, dtype=None):
+    return wp.from_torch(x.contiguous(), dtype=dtype) if dtype else wp.from_torch(x.contiguous())
 
 # %% ../../nbs/synth/26_raycast.ipynb #80497b5d
 class RayCaster(Bodies):
@@ -178,38 +237,48 @@ def skin(self:RayCaster,
     person, # which of the people each body is, (n,) int
     maps, # affine maps of the controls (n, C, 3, 4), m: rest to world
     refit:bool=True): # make them ready for rays
-    "Linear blend skinning of the first n bodies, on the device of the stage."
+    "Linear blend skinning of the first n bodies, on the device of the ray caster."
     n = len(person)
-    wp.launch(_skin, (n, rest.shape[1]), device=self.device, inputs=[_as(rest, wp.vec3), _as(normals, wp.vec3), _as(bones.int()), _as(weights),
-        _as(person.int()), _as(maps), _as(self.points[:n], wp.vec3), _as(self.normals[:n], wp.vec3)])
+    given = [_as(rest, wp.vec3), _as(normals, wp.vec3)]
+    given += [_as(bones.int()), _as(weights), _as(person.int()), _as(maps)]
+    made = [_as(self.points[:n], wp.vec3), _as(self.normals[:n], wp.vec3)]
+    wp.launch(_skin, (n, rest.shape[1]), device=self.device, inputs=given + made)
     if refit: self.moved(n)
 
 # %% ../../nbs/synth/26_raycast.ipynb #e54ac956
 @patch
+def _no_hits(self:RayCaster, shots):
+    "Room for what each pixel sees: who, face, t, u, v, each (F, h, w)."
+    shape = (len(shots), *shots.size)
+    whole = [torch.empty(shape, dtype=torch.int32, device=self.device) for _ in ('who', 'face')]
+    return whole + [torch.empty(shape, device=self.device) for _ in 'tuv']
+
+# %% ../../nbs/synth/26_raycast.ipynb #27f65d60
+@patch
 def trace_rays(self:RayCaster,
     shots:CameraBatch): # pictures to take
     "What each pixel sees, by one ray through each: `Hits`."
-    (h, w), f = shots.size, len(shots)
-    who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
-    t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
-    wp.launch(_trace, (f, h, w), device=self.device, inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(shots.eye, wp.vec3), _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v))])
-    return Hits(who, face, t, u, v)
+    out = self._no_hits(shots)
+    cameras = [_as(shots.cast), _as(shots.eye, wp.vec3), _as(shots.rays, wp.mat33)]
+    inputs = [self.ids, _as(self.balls, wp.vec4), *cameras, *map(_as, out)]
+    wp.launch(_trace, out[0].shape, device=self.device, inputs=inputs)
+    return Hits(*out)
 
 # %% ../../nbs/synth/26_raycast.ipynb #352e4abd
 @patch
 def trace(self:RayCaster,
     shots:CameraBatch): # pictures to take
     "What each pixel sees, triangle by triangle: `Hits`."
-    (h, w), (f, b), n = shots.size, shots.cast.shape, len(self.faces)
-    who, face = (torch.empty(f, h, w, dtype=torch.int32, device=self.device) for _ in 'ab')
-    t, u, v = (torch.empty(f, h, w, device=self.device) for _ in 'tuv')
-    key, px = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device), torch.empty(f, b, self.points.shape[1], 3, device=self.device)
+    (h, w), (f, b), n, out = shots.size, shots.cast.shape, len(self.faces), self._no_hits(shots)
+    key = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device)
+    px = torch.empty(f, b, self.points.shape[1], 3, device=self.device)
     go = lambda kernel, dim, *x: wp.launch(kernel, dim, device=self.device, inputs=x)
-    cast, px, index, key = _as(shots.cast), _as(px, wp.vec3), self.index, _as(key)
-    go(_project, px.shape, _as(self.points, wp.vec3), cast, _as(shots.K, wp.mat33), _as(shots.R, wp.mat33), _as(shots.t, wp.vec3), px)
+    shape, cast, px, index, key = px.shape[:3], _as(shots.cast), _as(px, wp.vec3), self.index, _as(key)
+    cameras = _as(shots.K, wp.mat33), _as(shots.R, wp.mat33), _as(shots.t, wp.vec3)
+    go(_project, shape, _as(self.points, wp.vec3), cast, *cameras, px)
     go(_cover, (f, b, n), px, index, cast, n, h, w, key)
-    go(_resolve, (f, h, w), key, px, index, n, _as(shots.rays, wp.mat33), *map(_as, (who, face, t, u, v)))
-    return Hits(who, face, t, u, v)
+    go(_resolve, (f, h, w), key, px, index, n, _as(shots.rays, wp.mat33), *map(_as, out))
+    return Hits(*out)
 
 # %% ../../nbs/synth/26_raycast.ipynb #b8509b5f
 @patch
@@ -222,7 +291,10 @@ def blocked(self:RayCaster,
     "Whether a body stands between each point and the sun, (N,) bool."
     out = torch.empty(len(points), dtype=torch.int32, device=self.device)
     spread = torch.zeros(len(shots), device=self.device) if spread is None else spread
-    if len(points): wp.launch(_blocked, len(points), device=self.device, inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(points, wp.vec3), _as(frame.int()), _as(suns, wp.vec3), _as(spread), _as(out)])
+    if len(points):
+        wp.launch(_blocked, len(points), device=self.device,
+                  inputs=[self.ids, _as(self.balls, wp.vec4), _as(shots.cast), _as(points, wp.vec3),
+                          _as(frame.int()), _as(suns, wp.vec3), _as(spread), _as(out)])
     return out > 0
 
 # %% ../../nbs/synth/26_raycast.ipynb #582f65d3
@@ -231,7 +303,11 @@ def first(self:RayCaster,
     shots:CameraBatch, # pictures
     targets, # (F, J, 3), m, world
     hits=None): # not needed: each target has a ray of its own
-    "What is met on the way to each target: metres before it (0: nothing), column of the cast, triangle (-1: nothing); each (F, J)."
-    gap = torch.empty(targets.shape[:2], device=self.device); who, face = (torch.empty(targets.shape[:2], dtype=torch.int32, device=self.device) for _ in 'ab')
-    wp.launch(_first, targets.shape[:2], device=self.device, inputs=[self.ids, _as(shots.cast), _as(shots.eye, wp.vec3), _as(targets, wp.vec3), _as(gap), _as(who), _as(face)])
+    """What is met on the way to each target: metres before it (0: nothing), column of the cast, triangle
+    (-1: nothing); each (F, J)."""
+    gap = torch.empty(targets.shape[:2], device=self.device)
+    who, face = (torch.empty(targets.shape[:2], dtype=torch.int32, device=self.device) for _ in 'ab')
+    wp.launch(_first, targets.shape[:2], device=self.device,
+              inputs=[self.ids, _as(shots.cast), _as(shots.eye, wp.vec3), _as(targets, wp.vec3), _as(gap),
+                      _as(who), _as(face)])
     return gap, who, face

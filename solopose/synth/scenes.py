@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..skeleton import SKELETON
-from .backdrops import LIGHT, polynomials
+from .maplight import LIGHT, polynomials
 from .bodies import _turn
 
 # %% ../../nbs/synth/27_scenes.ipynb #3869a5da
@@ -70,7 +70,8 @@ class SceneRange(LensRange):
     occluder:float = .16 # share of clips with a patch in front of the lens
     pillar:float = .16 # share of clips with a thing standing between camera and person
     captured:float = .5 # share of captured motions, if there are any
-    places:tuple = (('room', .4), ('outdoor', .34), ('studio', .08), ('flat', .18)) # odds of the kinds of place
+    places:tuple = (('room', .4), ('outdoor', .34), ('studio', .08),
+                    ('flat', .18)) # odds of the kinds of place
     photo:float = .5 # share of clips before a real picture, if there are any
     wall:tuple = (.3, 5.) # from people and camera to the walls, m
     boxes:tuple = (0, 7) # pieces of furniture or buildings
@@ -118,20 +119,23 @@ def broad(self:SceneRange):
 def camera_side(
     fov:float, # of the whole picture, degrees
     elevation:float): # over the person's waist, degrees
-    """'test' for cameras that the held-out set has to itself, else 'train': a fifth of the cells of 5 degrees of elevation
-    and a third of an octave of the angle of view, spread evenly."""
-    return 'test' if (int(np.floor(elevation / 5)) + 2 * int(np.floor(3 * np.log2(fov)))) % 5 == 0 else 'train'
+    """'test' for cameras that the held-out set has to itself, else 'train': a fifth of the cells of 5 degrees
+    of elevation and a third of an octave of the angle of view, spread evenly."""
+    return 'test' if (int(np.floor(elevation / 5)) + 2
+                      * int(np.floor(3 * np.log2(fov)))) % 5 == 0 else 'train'
 
 # %% ../../nbs/synth/27_scenes.ipynb #46809df8
 def _lens_and_height(rng, scene):
-    "Angle of view and elevation of a random camera of the right side, degrees. ValueError if the ranges leave none."
+    """Angle of view and elevation of a random camera of the right side, degrees. ValueError if the ranges
+    leave none."""
     low, high = scene.elevation
     for _ in range(10000):
         fov = np.exp(rng.uniform(*np.log(scene.fov)))
         elevation = np.clip(rng.triangular(low, np.clip(6, low, high), high + 1e-6), low, high)
         if scene.cameras in ('all', camera_side(fov, elevation)): return fov, elevation
-    raise ValueError(f'fov={scene.fov}, elevation={scene.elevation}: these ranges hold no camera of the {scene.cameras!r} side; '
-                     "widen one, or take cameras='all'")
+    ranges = f'fov={scene.fov}, elevation={scene.elevation}'
+    wrong = f'these ranges hold no camera of the {scene.cameras!r} side'
+    raise ValueError(f"{ranges}: {wrong}; widen one, or take cameras='all'")
 
 # %% ../../nbs/synth/27_scenes.ipynb #066c9c07
 def _look(rng, centre, scene, distance, elevation):
@@ -158,15 +162,18 @@ def _crop(rng, uv, scene):
     return side, (low + high) / 2 + shift * side
 
 # %% ../../nbs/synth/27_scenes.ipynb #7c90d2eb
-UPPER_BODY = [SKELETON.joints.index(j) for j in ('pelvis', 'neck', 'head', 'l_shoulder', 'r_shoulder', 'l_elbow', 'r_elbow')]
+UPPER_BODY = [SKELETON.joints.index(j) for j in ('pelvis', 'neck', 'head', 'l_shoulder', 'r_shoulder',
+                                                 'l_elbow', 'r_elbow')]
 def _at_desk(keypoints, scene):
     "What a camera on a desk is aimed at, and its ranges."
-    ranges = dict(margin=scene.desk_margin, fov=scene.desk_fov, elevation=scene.desk_elevation, far=0., close=0.)
+    ranges = dict(margin=scene.desk_margin, fov=scene.desk_fov, elevation=scene.desk_elevation, far=0.,
+                  close=0.)
     return keypoints[:, UPPER_BODY], replace(scene, **ranges, roll_max=min(scene.roll_max, 15.))
 
 # %% ../../nbs/synth/27_scenes.ipynb #54640986
 def _turned_upright(rng, R, t, trunk, error):
-    "The view R, t rolled until the way of the trunk (2, 3) m, pelvis to neck, points up in the picture, but for an error in degrees."
+    """The view R, t rolled until the way of the trunk (2, 3) m, pelvis to neck, points up in the picture,
+    but for an error in degrees."""
     way = (R @ trunk[1] + t) - (R @ trunk[0] + t)
     lean = np.degrees(np.arctan2(way[0], -way[1]))
     T = _turn('z', -lean + rng.normal(0, error))
@@ -204,7 +211,8 @@ def random_view(
     fov, elevation = _lens_and_height(rng, scene)
     fov = np.radians(fov)
     R, t = _first_view(rng, keypoints, scene, fov, elevation)
-    if scene.upright and rng.random() < scene.upright: R, t = _turned_upright(rng, R, t, trunk, scene.upright_error)
+    if scene.upright and rng.random() < scene.upright:
+        R, t = _turned_upright(rng, R, t, trunk, scene.upright_error)
     turns, eyes = _moving(rng, R, t, len(keypoints), scene, fov)
     cam = np.einsum('tij,tkj->tki', turns, keypoints - eyes[:, None])
     side, mid = _crop(rng, (cam[..., :2] / np.maximum(cam[..., 2:], .2)).reshape(-1, 2), scene)
@@ -216,8 +224,8 @@ def random_view(
 def random_light(
     rng, # numpy Generator
     scene): # a `SceneRange`
-    """Suns (3, 3) unit vectors towards them, their colours (3, 3) (black: off), sky (3,), ground (3,), spread (rad)
-    and whether people shade themselves."""
+    """Suns (3, 3) unit vectors towards them, their colours (3, 3) (black: off), sky (3,), ground (3,), spread
+    (rad) and whether people shade themselves."""
     d = rng.normal(size=(3, 3))
     d[:, 2] = abs(d[:, 2]) + .25
     d /= np.linalg.norm(d, axis=1, keepdims=True)
@@ -237,11 +245,13 @@ def backdrop_light(
     ambient, sun, colour, size = (backdrops.light[k][i].cpu().numpy() for k in LIGHT)
     up, down = (np.maximum(polynomials(np.array([0., 0., z])) @ ambient, 0) for z in (1, -1))
     suns, colours = np.tile(sun, (3, 1)), np.stack([colour, 0 * colour, 0 * colour])
-    return dict(suns=suns, colours=colours, sky=up, ground=down, spread=float(size), self_shadow=1., ambient=ambient)
+    return dict(suns=suns, colours=colours, sky=up, ground=down, spread=float(size), self_shadow=1.,
+                ambient=ambient)
 
 # %% ../../nbs/synth/27_scenes.ipynb #28d2bc18
 def light_of(
     lights, # of `random_light`, one per picture
     device='cpu'): # of the tensors
     "The lights of all pictures as tensors (F, ...)."
-    return {k: torch.as_tensor(np.stack([np.asarray(l[k]) for l in lights])).float().to(device) for k in lights[0]}
+    return {k: torch.as_tensor(np.stack([np.asarray(l[k]) for l in lights])).float().to(device)
+            for k in lights[0]}

@@ -34,7 +34,8 @@ def _part(low, high, n, pad):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #5a6e0015
 def _extent(shots, box, pad=1):
-    "Rows and columns that a box (8,) may cover in any of the pictures, as two slices; None if it is behind all of them."
+    """Rows and columns that a box (8,) may cover in any of the pictures, as two slices; None if it is
+    behind all of them."""
     p, (H, W) = torch.tensor(_corners(box)).float().to(shots.device), shots.size
     cam = p @ shots.R.transpose(1, 2) + shots.t[:, None]
     z = cam[..., 2]
@@ -48,9 +49,11 @@ def _extent(shots, box, pad=1):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #46ad1a01
 def _outside(d, eye, box):
-    "Meeting a box from outside: distance (F, h, w), 1e4 where it is missed, axis, and the place on it (F, h, w, 3), box axes."
+    """Meeting a box from outside: distance (F, h, w), 1e4 where it is missed, axis, and the place on it
+    (F, h, w, 3), box axes."""
     o, co, si = eye - torch.tensor(box[:3]).float().to(d), float(box[6]), float(box[7])
-    turned = lambda v: torch.stack([co * v[..., 0] + si * v[..., 1], co * v[..., 1] - si * v[..., 0], v[..., 2]], -1)
+    turned = lambda v: torch.stack([co * v[..., 0] + si * v[..., 1], co * v[..., 1] - si * v[..., 0],
+                                    v[..., 2]], -1)
     d, o = turned(d), turned(o)[:, None, None]
     h, inv = torch.tensor(box[3:6]).float().to(d), 1 / torch.where(d.abs() < 1e-6, 1e-6, d)
     near, far = (-o * inv - h * inv.abs()), (-o * inv + h * inv.abs())
@@ -79,13 +82,15 @@ def _meet_box(box, number, d, eye, met):
     t, m, u, v, normal = met
     tb, axis, p, db = _outside(d, eye, box)
     hit, n, (ub, vb) = tb < t, torch.nn.functional.one_hot(axis, 3) * -db.sign(), _uv(p, axis)
-    n = torch.stack([box[6] * n[..., 0] - box[7] * n[..., 1], box[7] * n[..., 0] + box[6] * n[..., 1], n[..., 2]], -1)
+    n = torch.stack([box[6] * n[..., 0] - box[7] * n[..., 1], box[7] * n[..., 0] + box[6] * n[..., 1],
+                     n[..., 2]], -1)
     for new, old in ((tb, t), (torch.full_like(axis, number), m), (ub, u), (vb, v), (n.to(normal), normal)):
         old.copy_(torch.where(hit if old.ndim == hit.ndim else hit[..., None], new, old))
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #a7e38dc4
 def _meet(place, shots, d):
-    "Distance, material, coordinates u and v on it (each (F, h, w)) and normal (F, h, w, 3) of what every ray meets."
+    """Distance, material, coordinates u and v on it (each (F, h, w)) and normal (F, h, w, 3) of what every
+    ray meets."""
     met = _meet_room(place, shots, d)
     for i, box in enumerate(place.boxes):
         part = _extent(shots, box)
@@ -96,7 +101,8 @@ def _meet(place, shots, d):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #0314870e
 def _bearing(d, shots):
-    "Direction of each pixel from the middle of the first picture, right and up, in fields of view: two (F, h, w); and the field, rad."
+    """Direction of each pixel from the middle of the first picture, right and up, in fields of view: two
+    (F, h, w); and the field, rad."""
     h, w = shots.size
     mid = shots.rays[0] @ torch.tensor([w / 2, h / 2, 1.], device=d.device)
     edge = shots.rays[0] @ torch.tensor([float(w), h / 2, 1.], device=d.device)
@@ -104,7 +110,8 @@ def _bearing(d, shots):
     fov = 2 * torch.acos((edge / edge.norm() * mid).sum().clamp(-1, 1)) + 1e-6
     right = torch.nn.functional.normalize(torch.stack([mid[1], -mid[0], mid[0] * 0]), dim=0)
     up = torch.linalg.cross(right, mid)
-    return torch.atan2((d * right).sum(-1), (d * mid).sum(-1)) / fov, torch.asin((d * up).sum(-1).clamp(-1, 1)) / fov, fov
+    x = torch.atan2((d * right).sum(-1), (d * mid).sum(-1))
+    return x / fov, torch.asin((d * up).sum(-1).clamp(-1, 1)) / fov, fov
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #cf361eba
 def _photo(place, bank, x, y):
@@ -113,14 +120,16 @@ def _photo(place, bank, x, y):
     H, W = photo.shape[:2]
     s = place.window[2] * min(H, W)
     fold = lambda a, n: (n - 1 - (a.remainder(2 * n) - n + .5).abs()).clamp(0, n - 1).long()
-    i, j = fold((.5 - y) * s + place.window[1] * (H - s), H), fold((.5 + x) * s + place.window[0] * (W - s), W)
+    i = fold((.5 - y) * s + place.window[1] * (H - s), H)
+    j = fold((.5 + x) * s + place.window[0] * (W - s), W)
     return (photo[i, j].float() / 255) ** 2.2
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #41d33af2
 def _pattern(place, bank, k, size, x, y, width):
     "Colours (F, h, w, 3) of material k at bearings, `size` tiles larger, for pictures of a width in px."
     n, tile = x.numel(), place.scale[k] * size
-    mix = bank.look(torch.full((n,), place.tile[k], device=x.device), (x * tile).reshape(-1), (-y * tile).reshape(-1), tile / width)
+    mix = bank.look(torch.full((n,), place.tile[k], device=x.device), (x * tile).reshape(-1),
+                    (-y * tile).reshape(-1), tile / width)
     a, b = torch.as_tensor(np.asarray(place.colours[k])).float().to(x.device)
     return a + (b - a) * mix.reshape(*x.shape, 3)
 
@@ -167,7 +176,8 @@ def _surface(place, shots, d, met, light, bank):
     on = lambda x: torch.as_tensor(np.asarray(x)).to(d.device)
     scale, colours = on(place.scale).float()[m], on(np.array(place.colours)).float()[m]
     width = (t / shots.K[:, 0, 0, None, None] * scale / (normal * d).sum(-1).abs().clamp(min=.15)).reshape(-1)
-    mix = bank.look(on(place.tile)[m].reshape(-1), (u * scale).reshape(-1), (v * scale).reshape(-1), width).reshape(*t.shape, 3)
+    mix = bank.look(on(place.tile)[m].reshape(-1), (u * scale).reshape(-1), (v * scale).reshape(-1),
+                    width).reshape(*t.shape, 3)
     albedo = colours[..., 0, :] + (colours[..., 1, :] - colours[..., 0, :]) * mix
     of = [light[k][:, None, None] for k in ('sky', 'ground', 'suns', 'colours')]
     hard = albedo * of[3][..., 0, :] * (normal * of[2][..., 0, :]).sum(-1, keepdim=True).clamp(min=0)
@@ -190,11 +200,13 @@ def surroundings(
     shots:CameraBatch, # pictures
     light:dict, # of `light_of`: tensors of each picture
     bank): # Textures
-    "Distance (F, h, w), light without and from the first sun (F, h, w, 3) each, points (F, h, w, 3), floor (F, h, w) bool."
+    """Distance (F, h, w), light without and from the first sun (F, h, w, 3) each, points (F, h, w, 3),
+    floor (F, h, w) bool."""
     if place.real and not len(place.boxes): return _real_place(place, shots, bank)
     d = shots.directions()
     met = _meet(place, shots, d)
     soft, hard = _surface(place, shots, d, met, light, bank)
-    if place.kind in ('outdoor', 'flat'): soft, hard = _with_sky(place, shots, d, met, light, bank, soft, hard)
+    if place.kind in ('outdoor', 'flat'):
+        soft, hard = _with_sky(place, shots, d, met, light, bank, soft, hard)
     t, m = met[:2]
     return t, soft, hard, shots.eye[:, None, None] + d * t.clamp(max=200)[..., None], (m == 0) & (t <= 9e3)

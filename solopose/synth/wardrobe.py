@@ -7,6 +7,7 @@ __all__ = ['SKIRT', 'CURTAIN', 'MATERIALS', 'HAIR', 'SLEEVES', 'LEGS', 'FEET', '
            'cloth_tone', 'limb_coordinate', 'coarsen', 'small_pack', 'OutfitSampler', 'Outfit', 'Wardrobe']
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #b41417b1
+import copy
 from dataclasses import dataclass, fields
 import numpy as np
 import torch
@@ -15,19 +16,23 @@ from .bodies import BodyPack, CONTROLS, _normals
 from .textures import texture_bank
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #a31d002c
-_SKIN = np.array([[.94, .79, .70], [.87, .67, .54], [.72, .51, .38], [.52, .34, .24], [.34, .21, .15], [.20, .12, .09]])
+_SKIN = np.array([[.94, .79, .70], [.87, .67, .54], [.72, .51, .38], [.52, .34, .24], [.34, .21, .15],
+                  [.20, .12, .09]])
 def skin_tone(
     rng): # numpy Generator
     "A skin colour (3,) anywhere on the human range."
-    x = rng.uniform(0, len(_SKIN) - 1); i = min(int(x), len(_SKIN) - 2)
-    return np.clip((_SKIN[i] * (1 - x + i) + _SKIN[i + 1] * (x - i)) * rng.uniform(.9, 1.08) * rng.uniform(.95, 1.05, 3), 0, 1)
+    x = rng.uniform(0, len(_SKIN) - 1)
+    i = min(int(x), len(_SKIN) - 2)
+    between = _SKIN[i] * (1 - x + i) + _SKIN[i + 1] * (x - i)
+    return np.clip(between * rng.uniform(.9, 1.08) * rng.uniform(.95, 1.05, 3), 0, 1)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #2f6f3544
 def hair_tone(
     rng): # numpy Generator
     "A hair colour (3,): black to blond, red, grey or white, at times dyed."
     if rng.random() < .06: return rng.random(3)
-    base = np.array([[.03, .025, .02], [.09, .05, .03], [.2, .11, .06], [.42, .28, .14], [.65, .5, .3], [.35, .12, .05], [.4, .4, .4], [.75, .74, .72]])
+    base = np.array([[.03, .025, .02], [.09, .05, .03], [.2, .11, .06], [.42, .28, .14], [.65, .5, .3],
+                     [.35, .12, .05], [.4, .4, .4], [.75, .74, .72]])
     return base[rng.choice(8, p=[.26, .22, .16, .1, .07, .05, .08, .06])] * rng.uniform(.8, 1.3)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #7e01e3d5
@@ -38,13 +43,15 @@ def cloth_tone(
     if x < .14: return np.full(3, rng.uniform(.02, .08))
     if x < .24: return np.full(3, rng.uniform(.7, .95))
     if x < .34: return np.array([.13, .2, .36]) * rng.uniform(.5, 1.8)
-    c = rng.random(3) ** rng.uniform(.5, 2); s = rng.beta(1, 1.6)
+    c = rng.random(3) ** rng.uniform(.5, 2)
+    s = rng.beta(1, 1.6)
     return c * s + c.mean() * (1 - s)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #266e7fa1
 def limb_coordinate(
     pack:BodyPack): # V vertices
-    "For each vertex the way along its arm (0..2) and leg (0..2), NaN elsewhere, from the mean body: two (V,) tensors."
+    """For each vertex the way along its arm (0..2) and leg (0..2), NaN elsewhere, from the mean body: two
+    (V,) tensors."""
     v, h, names = pack.vertices.float().mean(0), torch.as_tensor(pack.heads).mean(0), list(CONTROLS)
     def along(chain):
         out = torch.full((len(v),), float('nan'))
@@ -62,29 +69,45 @@ def _sheet(rings, points, closed, first):
     "Triangles of a sheet whose vertices begin at number `first`."
     j, i = np.meshgrid(np.arange(rings - 1), np.arange(points if closed else points - 1), indexing='ij')
     a, b = j * points + i, j * points + (i + 1) % points
-    return np.concatenate([np.stack(x, -1).reshape(-1, 3) for x in ((a, b, a + points), (b, b + points, a + points))]) + first
+    return np.concatenate([np.stack(x, -1).reshape(-1, 3)
+                           for x in ((a, b, a + points), (b, b + points, a + points))]) + first
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #8bd50a49
+def _ring(th, rx, y0, y1, z, wider):
+    "A ring (n, 3) of a skirt at height z, at angles th, around a body rx wide and from y0 to y1 deep, m."
+    y = (y0 + y1) / 2 + ((y1 - y0) / 2 + .012 + wider) * np.sin(th)
+    return np.stack([(rx + .012 + wider) * np.cos(th), y, np.full(len(th), z)], 1)
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #735a74cf
 def _skirt(v, heads, legs, hem, flare):
-    "A skirt around rest vertices v (V, 3) of hips and `legs` (mask), down to height `hem` m: points (N, 3), share of the thighs (N,), share of the left one (N,)."
-    top = heads[0, 2] + .06; rings, n = SKIRT
-    th, w = np.linspace(0, 2 * np.pi, n, endpoint=False), v[legs]
+    """A skirt around rest vertices v (V, 3) of hips and `legs` (mask), down to height `hem` m: points (N, 3),
+    share of the thighs (N,), share of the left one (N,)."""
+    top, w, (rings, n) = heads[0, 2] + .06, v[legs], SKIRT
+    th = np.linspace(0, 2 * np.pi, n, endpoint=False)
     out, rx, y0, y1 = [], 0., 0., 0.
     for z in np.linspace(top, hem, rings):
-        m = np.abs(w[:, 2] - z) < .03; p = w[m] if m.any() else w
-        rx, y0, y1 = max(rx, np.abs(p[:, 0]).max() if m.any() else 0), min(y0, p[:, 1].min()), max(y1, p[:, 1].max())
-        out.append(np.stack([(rx + .012 + flare * (top - z)) * np.cos(th), (y0 + y1) / 2 + ((y1 - y0) / 2 + .012 + flare * (top - z)) * np.sin(th), np.full(n, z)], 1))
-    p = np.concatenate(out); side = np.clip(.5 + p[:, 0] / (2 * rx), 0, 1)
+        m = np.abs(w[:, 2] - z) < .03
+        p = w[m] if m.any() else w
+        rx = max(rx, np.abs(p[:, 0]).max() if m.any() else 0)
+        y0, y1 = min(y0, p[:, 1].min()), max(y1, p[:, 1].max())
+        out.append(_ring(th, rx, y0, y1, z, flare * (top - z)))
+    p = np.concatenate(out)
+    side = np.clip(.5 + p[:, 0] / (2 * rx), 0, 1)
     return p, np.clip((heads[0, 2] + .02 - p[:, 2]) / .25, 0, .92), side ** 2 * (3 - 2 * side)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #f116aef2
 def _curtain(v, heads, crown, back, length, off):
-    "Long hair behind the head at rest, down to `length` m below the neck: points (N, 3) and share of the chest (N,). `back`: mask of head, neck and torso."
-    h, neck = heads[list(CONTROLS).index('head')], heads[list(CONTROLS).index('neck')]; tall = crown[2] - h[2]
-    rings, n = CURTAIN; head = v[(v[:, 2] > h[2] + .2 * tall) & back]; rx, yc, w = np.abs(head[:, 0]).max() + off, head[:, 1].mean(), v[back & (np.abs(v[:, 0]) < .08)]
+    """Long hair behind the head at rest, down to `length` m below the neck: points (N, 3) and share of the
+    chest (N,). `back`: mask of head, neck and torso."""
+    h, neck = heads[list(CONTROLS).index('head')], heads[list(CONTROLS).index('neck')]
+    tall = crown[2] - h[2]
+    rings, n = CURTAIN
+    head = v[(v[:, 2] > h[2] + .2 * tall) & back]
+    rx, yc, w = np.abs(head[:, 0]).max() + off, head[:, 1].mean(), v[back & (np.abs(v[:, 0]) < .08)]
     out = []
     for z in np.linspace(h[2] + .62 * tall, neck[2] - length, rings):
-        low = np.clip((h[2] - z) / .12, 0, 1); phi = np.radians(np.linspace(-1, 1, n) * (112 - 50 * low))
+        low = np.clip((h[2] - z) / .12, 0, 1)
+        phi = np.radians(np.linspace(-1, 1, n) * (112 - 50 * low))
         behind = w[np.abs(w[:, 2] - z) < .02, 1].max(initial=yc + .08) + off + .012
         out.append(np.stack([rx * np.sin(phi), yc + (behind - yc) * np.cos(phi), np.full(n, z)], 1))
     p = np.concatenate(out)
@@ -92,17 +115,21 @@ def _curtain(v, heads, crown, back, length, off):
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #89670239
 def _edges(f):
-    e = np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), 1); n = e.max() + 1
+    e = np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), 1)
+    n = e.max() + 1
     return np.stack(np.divmod(np.unique(e[:, 0] * n + e[:, 1]), n), 1)
 def _cross(v, f): return np.cross(v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]])
 def _independent(e, order, n, every):
-    "Edges e (mask) that come first in their order among all within two steps along `every` edge; of n vertices."
+    """Edges e (mask) that come first in their order among all within two steps along `every` edge; of n
+    vertices."""
     m = np.full(n, np.inf)
     for k in (0, 1): np.minimum.at(m, e[:, k], order)
     m = _spread(m, every)
     return (order == m[e[:, 0]]) & (order == m[e[:, 1]])
 def _spread(m, e):
-    out = m.copy(); np.minimum.at(out, e[:, 0], m[e[:, 1]]); np.minimum.at(out, e[:, 1], m[e[:, 0]])
+    out = m.copy()
+    np.minimum.at(out, e[:, 0], m[e[:, 1]])
+    np.minimum.at(out, e[:, 1], m[e[:, 0]])
     return out
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #1ec8cd15
@@ -114,32 +141,41 @@ def coarsen(
     "Vertices that stay (N,) and triangles (M, 3) between them, as numbers of the ones that stay."
     v, f, rng = np.asarray(vertices, float), np.asarray(faces), np.random.default_rng(0)
     for _ in range(40):
-        e = _edges(f); d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
+        e = _edges(f)
+        d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
         short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
         go = e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
-        onto = np.arange(len(v)); onto[go[:, 1]] = go[:, 0]
-        new = onto[f]; flat = (new[:, 0] == new[:, 1]) | (new[:, 1] == new[:, 2]) | (new[:, 2] == new[:, 0])
+        onto = np.arange(len(v))
+        onto[go[:, 1]] = go[:, 0]
+        new = onto[f]
+        flat = (new[:, 0] == new[:, 1]) | (new[:, 1] == new[:, 2]) | (new[:, 2] == new[:, 0])
         a, b = _cross(v, f), _cross(v, new)
         turned = ~flat & ((a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        onto[np.unique(f[turned])] = np.unique(f[turned]); new = onto[f]
-        f, before = new[(new[:, 0] != new[:, 1]) & (new[:, 1] != new[:, 2]) & (new[:, 2] != new[:, 0])], len(f)
+        onto[np.unique(f[turned])] = np.unique(f[turned])
+        new = onto[f]
+        f, before = new[(new[:, 0] != new[:, 1]) & (new[:, 1] != new[:, 2])
+                        & (new[:, 2] != new[:, 0])], len(f)
         if len(f) > .99 * before: break
-    keep = np.unique(f); number = np.full(len(v), -1); number[keep] = np.arange(len(keep))
+    keep = np.unique(f)
+    number = np.full(len(v), -1)
+    number[keep] = np.arange(len(keep))
     return keep, number[f]
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #8a255971
 _SMALL = {}
+_WIDE = ('torso', 'hips', 'thigh', 'shank', 'upperarm') # where larger triangles do
 def small_pack(
     pack:BodyPack, # people
     size:int=128): # pictures they are for, px
     "The same people with as many triangles as pictures of that size need."
-    import copy
     key = size, len(pack), float(pack.vertices.float().sum())
     if key in _SMALL: return _SMALL[key]
-    length = np.where(pack.region('torso', 'hips', 'thigh', 'shank', 'upperarm', 'forearm').numpy(), .024, .014) * 128 / size
-    keep, faces = coarsen(pack.vertices.float().mean(0).numpy(), pack.faces.numpy(), length, pack.regions.numpy())
+    length = np.where(pack.region(*_WIDE, 'forearm').numpy(), .024, .014) * 128 / size
+    mean = pack.vertices.float().mean(0).numpy()
+    keep, faces = coarsen(mean, pack.faces.numpy(), length, pack.regions.numpy())
     out, keep = copy.copy(pack), torch.as_tensor(keep)
-    out.vertices, out.weights, out.part, out.regions, out.faces = pack.vertices[:, keep], pack.weights[keep], pack.part[keep], pack.regions[keep], torch.as_tensor(faces)
+    out.vertices, out.faces = pack.vertices[:, keep], torch.as_tensor(faces)
+    out.weights, out.part, out.regions = pack.weights[keep], pack.part[keep], pack.regions[keep]
     return _SMALL.setdefault(key, out)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #28a8731b
@@ -159,13 +195,17 @@ class OutfitSampler:
     "Dresses the people of a pack."
     def __init__(self,
                  pack:BodyPack): # people
-        self.pack, (self.arm, self.leg), V, self.normals = pack, limb_coordinate(pack), pack.vertices.shape[1], {}
+        self.pack, self.normals, V = pack, {}, pack.vertices.shape[1]
+        self.arm, self.leg = limb_coordinate(pack)
         self.scalp = _soft(pack.region('scalp'), pack.faces)
         s = V + SKIRT[0] * SKIRT[1]
         self.skirt, self.curtain = slice(V, s), slice(s, s + CURTAIN[0] * CURTAIN[1])
-        self.faces = torch.cat([pack.faces, *(torch.as_tensor(_sheet(*n, closed, first)) for n, closed, first in ((SKIRT, True, V), (CURTAIN, False, s)))])
-        w, self.bones = pack.weights.topk(4, 1); self.weights = w / w.sum(1, keepdim=True)
-        self.legs, self.back = pack.region('hips', 'thigh', 'shank').numpy(), pack.region('scalp', 'ears', 'neck', 'torso').numpy()
+        sheets = (_sheet(*SKIRT, True, V), _sheet(*CURTAIN, False, s))
+        self.faces = torch.cat([pack.faces, *map(torch.as_tensor, sheets)])
+        w, self.bones = pack.weights.topk(4, 1)
+        self.weights = w / w.sum(1, keepdim=True)
+        self.legs = pack.region('hips', 'thigh', 'shank').numpy()
+        self.back = pack.region('scalp', 'ears', 'neck', 'torso').numpy()
         v = pack.vertices.float().mean(0)
         self.rest = torch.cat([v, v.mean(0).expand(self.curtain.stop - V, 3)])
 
@@ -176,7 +216,8 @@ LEGS = dict(briefs=.06, shorts=.2, knee=.14, calf=.08, trousers=.36, skirt=.16) 
 FEET = dict(bare=.14, socks=.06, shoes=.55, boots=.1, trainers=.15)
 FIT = dict(tight=.003, regular=.008, loose=.018, wide=.03) # how far cloth stands off the skin, m
 CLOTH = dict(weave=.42, stripes=.16, checks=.12, dots=.06, blotches=.08, print=.1, poster=.06) # patterns
-_SLEEVE = dict(vest=-1., short=.5, half=.95, long=1.95); _LEG = dict(briefs=.12, shorts=.45, knee=.95, calf=1.5, trousers=1.95)
+_SLEEVE = dict(vest=-1., short=.5, half=.95, long=1.95)
+_LEG = dict(briefs=.12, shorts=.45, knee=.95, calf=1.5, trousers=1.95)
 def _pick(rng, odds): return str(rng.choice(list(odds), p=np.array(list(odds.values())) / sum(odds.values())))
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #2c6b3c3e
@@ -194,71 +235,164 @@ class Outfit:
     worn:str = '' # in words
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #fed30eb2
+# patterns that some materials always have
+_KIND = dict(skin='weave', hair='bark', shoes='weave', socks='stripes')
+def _own_colours(rng, skin, hair):
+    "The colour of each material that is not cloth."
+    eyes = np.full(3, .12) + rng.uniform(0, .12, 3)
+    return dict(skin=skin, hair=hair, eyes=eyes, brows=hair * .8, lips=skin * [.85, .55, .55])
+
+def _fabric(rng, bank, name, own):
+    "Tile, scale and the two colours of one material; `own`: its colour, if it is not cloth."
+    change = (.7, .9) if name == 'skin' else (.4, 1.8)
+    second = cloth_tone(rng) if own is None else own * rng.uniform(*change)
+    kind = _KIND.get(name) or ('plain' if own is not None else _pick(rng, CLOTH))
+    printed = kind == 'print'
+    turn = rng.choice([0., np.pi / 2, rng.uniform(0, np.pi)], p=[.6, .25, .15]) * (not printed)
+    size = .6 if printed else rng.uniform(.12, .5)
+    tile = int(rng.choice(bank.kinds[kind]))
+    place = [.5, .5] if printed else [rng.random(), rng.random()]
+    first = cloth_tone(rng) if own is None else own
+    return tile, [np.cos(turn) / size, np.sin(turn) / size, *place], [first, second]
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #91277487
 def _fabrics(rng, bank, skin, hair):
     "Tile, scale and colours of every material; skin and hair are nearly plain."
-    tile, scale, colours = [], [], []
-    for k in MATERIALS:
-        a = dict(skin=skin, hair=hair, eyes=np.full(3, .12) + rng.uniform(0, .12, 3), brows=hair * .8, lips=skin * [.85, .55, .55]).get(k)
-        b = cloth_tone(rng) if a is None else a * rng.uniform(.7, .9) if k == 'skin' else a * rng.uniform(.4, 1.8)
-        kind = dict(skin='weave', hair='bark', shoes='weave', socks='stripes').get(k) or ('plain' if a is not None else _pick(rng, CLOTH))
-        turn, size = rng.choice([0., np.pi / 2, rng.uniform(0, np.pi)], p=[.6, .25, .15]) * (kind != 'print'), .6 if kind == 'print' else rng.uniform(.12, .5)
-        tile.append(int(rng.choice(bank.kinds[kind]))); scale.append([np.cos(turn) / size, np.sin(turn) / size, rng.random() if kind != 'print' else .5, rng.random() if kind != 'print' else .5])
-        colours.append([cloth_tone(rng) if a is None else a, b])
-    return torch.tensor(tile), torch.tensor(np.array(scale)).float(), torch.tensor(np.array(colours)).float().clamp(0, 1)
+    out = [_fabric(rng, bank, k, _own_colours(rng, skin, hair).get(k)) for k in MATERIALS]
+    tile, scale, colours = (torch.tensor(np.array(x)) for x in zip(*out))
+    return tile, scale.float(), colours.float().clamp(0, 1)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #46e6745c
 def _folds(rng, p, cells=(8., 22.)):
     "Smooth random waves over rest positions (V, 3), -1..1: the folds of loose cloth."
-    k = torch.tensor(rng.standard_normal((3, 3))).float(); k = k / k.norm(dim=1, keepdim=True) * torch.tensor(rng.uniform(*cells, (3, 1))).float() * 2 * np.pi / 3
+    k = torch.tensor(rng.standard_normal((3, 3))).float()
+    k = k / k.norm(dim=1, keepdim=True) * torch.tensor(rng.uniform(*cells, (3, 1))).float() * 2 * np.pi / 3
     w = (p @ k.T + torch.tensor(rng.uniform(0, 6.28, 3)).float()).sin()
     return w[:, 0] * w[:, 1] * .6 + w[:, 2] * .4
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #6677fa75
+class _Cut:
+    "Material and offset (m) of each of V vertices, as one garment after the other is put on."
+    def __init__(self, V): self.mat, self.off = torch.zeros(V, dtype=torch.long), torch.zeros(V)
+    def wear(self, name, mask, stand_off):
+        self.mat[mask] = MATERIALS.index(name)
+        off = stand_off if torch.is_tensor(stand_off) else torch.full_like(self.off, stand_off)
+        self.off[mask] = off[mask]
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #c1a0f7b4
+def _stand_off(rng, style):
+    "How far cloth stands off the skin, m."
+    if 'fit' in style: return FIT[style['fit']]
+    return float(rng.choice(list(FIT.values()), p=[.3, .35, .25, .1]))
+
+@patch
+def _below(self:OutfitSampler, rng, cut, style):
+    "Socks, skirt or trousers, shoes."
+    leg, feet, hips, foot = self.leg, style['feet'], self.pack.region('hips'), self.pack.region('foot')
+    if feet != 'bare':
+        from_ = dict(shoes=1.9, boots=1.6).get(feet, rng.uniform(1.55, 1.95))
+        cut.wear('socks', foot | (leg > from_), .003)
+    off = _stand_off(rng, style)
+    if style['legs'] == 'skirt':  # under the sheet, where a thigh may poke through
+        cut.wear('skirt', hips | (leg < .9 * style['hem']), .003)
+    else: cut.wear('bottom', hips | (leg <= _LEG[style['legs']]), off * (.6 + .5 * leg.nan_to_num(0.)))
+    if feet not in ('shoes', 'boots', 'trainers'): return
+    from_ = dict(boots=rng.uniform(1.5, 1.8)).get(feet, 1.97)
+    cut.wear('shoes', foot | (leg > from_), dict(trainers=.014).get(feet, .008))
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #d1c341fa
+@patch
+def _above(self:OutfitSampler, rng, cut, person, style):
+    "What is worn on the trunk and the arms."
+    pack, arm, z = self.pack, self.arm, self.pack.vertices[person, :, 2].float()
+    off, below = _stand_off(rng, style), rng.uniform(-.06, .06) + float(pack.heads[person][0][2])
+    if style['sleeves'] == 'bare': return
+    trunk = pack.region('torso') | (pack.region('hips') & (z > below))
+    cut.wear('top', trunk | (arm <= _SLEEVE[style['sleeves']]), off * (.7 + .5 * arm.nan_to_num(0.)) + .002)
+
+@patch
+def _on_head(self:OutfitSampler, rng, cut, person, style):
+    "Hair or a cap, and a beard."
+    pack, thick = self.pack, dict(shaved=.002, short=.014, thick=.035, long=.022, cap=.02)
+    if style['hair'] != 'bald':
+        cut.wear('hair', self.scalp > .02, self.scalp * thick[style['hair']] * rng.uniform(.7, 1.3))
+    if not style['beard']: return
+    front = pack.vertices[person, :, 1].float() < float(pack.heads[person][list(CONTROLS).index('head')][1])
+    cut.wear('hair', pack.region('face') & (self._height(person) < -.1) & front, rng.uniform(0, .006))
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #a66d64fe
 @patch
 def _cut(self:OutfitSampler, rng, person, style):
     "Material and offset (m) of each vertex of the body, for a style: dict of choices."
-    pack, arm, leg = self.pack, self.arm, self.leg; z = pack.vertices[person, :, 2].float()
-    mat, off = torch.zeros(len(z), dtype=torch.long), torch.zeros(len(z))
-    def wear(name, mask, stand_off): mat[mask] = MATERIALS.index(name); off[mask] = (stand_off if torch.is_tensor(stand_off) else torch.full_like(off, stand_off))[mask]
-    loose = lambda: FIT[style['fit']] if 'fit' in style else float(rng.choice(list(FIT.values()), p=[.3, .35, .25, .1]))
-    hips, torso = pack.region('hips'), pack.region('torso')
-    for k in ('eyes', 'brows', 'lips'): wear(k, pack.region(k), 0.)
-    if style['feet'] != 'bare': wear('socks', pack.region('foot') | (leg > dict(shoes=1.9, boots=1.6).get(style['feet'], rng.uniform(1.55, 1.95))), .003)
-    o = loose()
-    if style['legs'] == 'skirt': wear('skirt', hips | (leg < .9 * style['hem']), .003)  # under the sheet, where a thigh may poke through
-    else: wear('bottom', hips | (leg <= _LEG[style['legs']]), o * (.6 + .5 * leg.nan_to_num(0.)))
-    if style['feet'] in ('shoes', 'boots', 'trainers'): wear('shoes', pack.region('foot') | (leg > dict(boots=rng.uniform(1.5, 1.8)).get(style['feet'], 1.97)), dict(trainers=.014).get(style['feet'], .008))
-    o, below = loose(), rng.uniform(-.06, .06) + float(pack.heads[person][0][2])
-    if style['sleeves'] != 'bare': wear('top', torso | (arm <= _SLEEVE[style['sleeves']]) | (hips & (z > below)), o * (.7 + .5 * arm.nan_to_num(0.)) + .002)
-    if style['hair'] != 'bald': wear('hair', self.scalp > .02, self.scalp * dict(shaved=.002, short=.014, thick=.035, long=.022, cap=.02)[style['hair']] * rng.uniform(.7, 1.3))
-    if style['beard']: wear('hair', pack.region('face') & (self._height(person) < -.1) & (pack.vertices[person, :, 1].float() < float(pack.heads[person][list(CONTROLS).index('head')][1])), rng.uniform(0, .006))
-    return mat, off
+    cut = _Cut(self.pack.vertices.shape[1])
+    for k in ('eyes', 'brows', 'lips'): cut.wear(k, self.pack.region(k), 0.)
+    self._below(rng, cut, style)
+    self._above(rng, cut, person, style)
+    self._on_head(rng, cut, person, style)
+    return cut.mat, cut.off
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #ff9887f2
 @patch
 def _height(self:OutfitSampler, person):
     "Height of each vertex over the head's joint, in head units."
     head = self.pack.heads[person][list(CONTROLS).index('head')]
-    return (self.pack.vertices[person, :, 2].float() - float(head[2])) / float(self.pack.crown[person][2] - head[2])
+    tall = float(self.pack.crown[person][2] - head[2])
+    return (self.pack.vertices[person, :, 2].float() - float(head[2])) / tall
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
+class _Sheets:
+    "Points (N, 3), bones and weights (N, 4) of the sheets; folded into the pelvis until they are worn."
+    def __init__(self, n, pelvis):
+        self.points = torch.tensor(pelvis).float().repeat(n, 1)
+        self.bones, self.weights = torch.zeros(n, 4, dtype=torch.long), torch.zeros(n, 4)
+        self.weights[:, 0] = 1
+    def fill(self, part, points, bones, weights):
+        numbers = [list(CONTROLS).index(k) for k in bones] + [0] * (4 - len(bones))
+        self.points[part], self.bones[part] = torch.tensor(points).float(), torch.tensor(numbers)
+        self.weights[part, :len(bones)] = torch.tensor(np.stack(weights, 1)).float()
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #ab9e7331
 @patch
 def _hang(self:OutfitSampler, rng, person, style, rest):
-    "Skirt and long hair: points, bones and weights of the sheets; folded into the pelvis when not worn."
+    "Skirt and long hair: points, bones and weights of the sheets."
     names, heads, v = list(CONTROLS), self.pack.heads[person], rest.numpy()
-    n = self.curtain.stop - self.skirt.start; first = self.skirt.stop - self.skirt.start
-    points, bones, weights = torch.tensor(heads[0]).float().repeat(n, 1), torch.zeros(n, 4, dtype=torch.long), torch.zeros(n, 4); weights[:, 0] = 1
-    fill = lambda part, p, b, w: (points[part].copy_(torch.tensor(p)), bones[part].copy_(torch.tensor([names.index(k) for k in b] + [0] * (4 - len(b)))), weights[part, :len(b)].copy_(torch.tensor(np.stack(w, 1))))
+    n, first = self.curtain.stop - self.skirt.start, self.skirt.stop - self.skirt.start
+    sheets = _Sheets(n, heads[0])
     if style['legs'] == 'skirt':
-        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot')); x = style['hem']
-        p, thigh, left = _skirt(v, heads, self.legs, hip + (knee - hip) * min(x, 1) + (foot - knee) * max(x - 1, 0), rng.uniform(.02, .35))
-        fill(slice(0, first), p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
+        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
+        hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
+        p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
+        share = 1 - thigh, thigh * left, thigh * (1 - left)
+        sheets.fill(slice(0, first), p, ('pelvis', 'l_thigh', 'r_thigh'), share)
     if style['hair'] == 'long':
         p, chest = _curtain(v, heads, self.pack.crown[person], self.back, rng.uniform(-.08, .22), .014)
-        fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
-    return points, bones, weights
+        sheets.fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
+    return sheets.points, sheets.bones, sheets.weights
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #74053f0c
+def _style(rng, **style):
+    "Choices of hair, sleeves, legs, feet, beard and hem, but for those made already."
+    drawn = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS),
+                 feet=_pick(rng, FEET))
+    return drawn | dict(beard=rng.random() < .16, hem=rng.uniform(.35, 1.7)) | style
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #42f4944a
+@patch
+def _surface(self:OutfitSampler, rng, person, mat, off):
+    "Rest vertices (V, 3) m of a dressed body: off the skin, and cloth in folds."
+    body = self.pack.vertices[person].float()
+    cloth = (mat == MATERIALS.index('top')) | (mat == MATERIALS.index('bottom'))
+    if person not in self.normals: self.normals[person] = _normals(body, self.pack.faces)
+    return body + self.normals[person] * (off * (1 + .55 * _folds(rng, body) * cloth))[:, None]
+
+@patch
+def _materials(self:OutfitSampler, mat):
+    "Materials of the body and of the sheets, (V,)."
+    sheets = torch.full((self.curtain.stop - self.skirt.start,), MATERIALS.index('hair'))
+    sheets[:self.skirt.stop - self.skirt.start] = MATERIALS.index('skirt')
+    return torch.cat([mat, sheets])
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #f88c2dca
 @patch
 def dress(self:OutfitSampler,
     person:int, # which one of the pack
@@ -266,20 +400,21 @@ def dress(self:OutfitSampler,
     bank, # Textures
     **style): # choices made already: hair, sleeves, legs, feet, fit (keys of `HAIR`, `SLEEVES`, ...), beard
     "An `Outfit` for one person."
-    style = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS), feet=_pick(rng, FEET), beard=rng.random() < .16, hem=rng.uniform(.35, 1.7)) | style
-    body = self.pack.vertices[person].float()
+    style = _style(rng, **style)
     mat, off = self._cut(rng, person, style)
-    cloth = (mat == MATERIALS.index('top')) | (mat == MATERIALS.index('bottom'))
-    if person not in self.normals: self.normals[person] = _normals(body, self.pack.faces)
-    n = self.normals[person]
-    body = body + n * (off * (1 + .55 * _folds(rng, body) * cloth))[:, None]
+    body = self._surface(rng, person, mat, off)
     points, bones, weights = self._hang(rng, person, style, body)
     rest = torch.cat([body, points])
-    sheets = torch.full((len(points),), MATERIALS.index('hair')); sheets[:self.skirt.stop - self.skirt.start] = MATERIALS.index('skirt')
     tile, scale, colours = _fabrics(rng, bank, skin_tone(rng), hair_tone(rng))
-    if style['hair'] == 'cap': tile[1], colours[1] = bank.kinds['weave'][0], torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
-    if style['hair'] == 'shaved': colours[1] = colours[1] * .35 + colours[0] * .65
-    return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]), torch.cat([self.weights, weights]), torch.cat([mat, sheets]), tile, scale, colours, ' '.join(str(v) for k, v in style.items() if k not in ('beard', 'hem', 'fit')))
+    hair = MATERIALS.index('hair')
+    if style['hair'] == 'cap':
+        tile[hair] = bank.kinds['weave'][0]
+        colours[hair] = torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
+    if style['hair'] == 'shaved': colours[hair] = colours[hair] * .35 + colours[MATERIALS.index('skin')] * .65
+    worn = ' '.join(str(v) for k, v in style.items() if k not in ('beard', 'hem', 'fit'))
+    return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]),
+                  torch.cat([self.weights, weights]),
+                  self._materials(mat), tile, scale, colours, worn)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #bb841f55
 @dataclass
@@ -294,7 +429,8 @@ class Wardrobe:
     scale:torch.Tensor
     colours:torch.Tensor
     @classmethod
-    def of(cls, outfits, device='cpu'): return cls(*(torch.stack([getattr(o, f.name) for o in outfits]).to(device) for f in fields(cls)))
+    def of(cls, outfits, device='cpu'):
+        return cls(*(torch.stack([getattr(o, f.name) for o in outfits]).to(device) for f in fields(cls)))
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #34f25e91
 @patch
@@ -305,9 +441,10 @@ def albedo(self:Wardrobe,
     weights, # of the corners, (N, 3)
     width=0.): # of a pixel on the body, m
     "Colours (N, 3) of points on dressed bodies."
-    V = self.rest.shape[1]; rest = self.rest.reshape(-1, 3); at = person[:, None] * V + corners
+    rest, at = self.rest.reshape(-1, 3), person[:, None] * self.rest.shape[1] + corners
     p = sum(rest[at[:, k]] * weights[:, k, None] for k in range(3))
-    m = person * len(MATERIALS) + self.material.reshape(-1)[at.gather(1, weights.argmax(1, keepdim=True))[:, 0]]
+    nearest = at.gather(1, weights.argmax(1, keepdim=True))[:, 0]
+    m = person * len(MATERIALS) + self.material.reshape(-1)[nearest]
     c, s, u, v = self.scale.reshape(-1, 4)[m].unbind(1)
     x, z = p[:, 0] + .5 * p[:, 1], p[:, 2]
     mix = bank.look(self.tile.reshape(-1)[m], x * c + z * s + u, x * s - z * c + v, width * torch.hypot(c, s))

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
 from ..skeleton import SKELETON, whole_file
-from ..synth.people import KINDS, PELVIS, TRUTH, SceneRange, people_of, sample_of
+from ..synth.people import KINDS, PELVIS, people_of
+from ..synth.scenes import SceneRange
+from ..synth.stream import TRUTH, sample_of
 
 # %% ../../nbs/training/40_pools.ipynb #0fbef502
 POOLS = dict(single=(0, 4, True), easy=(1, 4, True), clip=(2, 8, False), test=(9, 8, False))  # kind: seed, frames, every frame its own pose

@@ -245,7 +245,7 @@ class SynthSource:
     def __init__(self,
                  recipe, # of the run
                  config): # a `SoloPoseConfig`
-        from solopose.synth.people import SynthStream
+        from solopose.synth.stream import SynthStream
         self.batch, self.T = recipe.batch, recipe.frames or config.frames; on = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
         self.streams = {t: SynthStream(recipe.pack or None, frames=t, size=config.image_size, seed=recipe.seed + 100, motions=recipe.motions or None, device=on) for t in (1, self.T)}
 
@@ -649,7 +649,7 @@ def draw_missing(
     if not todo: return
     Path(pool).mkdir(parents=True, exist_ok=True)
     if pack and not Path(pack).exists():
-        from solopose.synth.people import build_body_pack
+        from solopose.synth.bodies import build_body_pack
         say('building the body pack (about a minute)'); Path(pack).parent.mkdir(parents=True, exist_ok=True); build_body_pack(pack)
     end, left = time.monotonic() + 60 * minutes, sum(todo.values())
     for kind, n in todo.items():
