@@ -6,7 +6,6 @@
 __all__ = ['skin_light', 'compose', 'flow']
 
 # %% ../../nbs/synth/27d_compose.ipynb #1cfe3894
-import numpy as np
 import torch
 from .drawing import CameraBatch, lit
 from .places import Place

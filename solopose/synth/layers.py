@@ -12,6 +12,7 @@ import torch
 from fastcore.basics import patch
 from . import paint  # its methods of the ray caster
 from .maplight import GAMMA
+from .drawing import CameraBatch
 from .lens import finish
 from .people import PELVIS, People, batch_of, belongs, contacts, part_of
 from .people import people_of, random_views

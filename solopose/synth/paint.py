@@ -6,14 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/synth/26b_paint.ipynb #04b06054
-import numpy as np
 import torch
 import warp as wp
 from fastcore.basics import patch
 from .drawing import CameraBatch
 from .fill import _launch
 from .raycast import RayCaster, _as, _weights
-from .wardrobe import MATERIALS
 
 # %% ../../nbs/synth/26b_paint.ipynb #0f15682f
 @wp.func

@@ -23,7 +23,8 @@ from .places import random_place
 from .renderers import new_bodies
 from .scenes import SceneRange, backdrop_light, light_of, random_light, random_view
 from .textures import texture_bank
-from .wardrobe import OutfitSampler, Wardrobe, _pick, small_pack
+from .meshes import small_pack
+from .wardrobe import OutfitSampler, Wardrobe, _pick
 
 # %% ../../nbs/synth/28_people.ipynb #96715fba
 class People:

@@ -8,7 +8,6 @@ __all__ = ['FLOORS', 'WALLS', 'THINGS', 'HORIZON', 'FLAT', 'Place', 'random_plac
 # %% ../../nbs/synth/27a_places.ipynb #3607b16e
 from dataclasses import dataclass
 import numpy as np
-import torch
 from .scenes import SceneRange
 from .wardrobe import _pick, cloth_tone
 

@@ -6,7 +6,6 @@
 __all__ = ['RayCaster']
 
 # %% ../../nbs/synth/26_raycast.ipynb #d7d14c90
-import numpy as np
 import torch
 import warp as wp
 from fastcore.basics import patch
