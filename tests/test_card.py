@@ -90,7 +90,8 @@ def test_a_training_step_on_the_card(card):
     from solopose.model import create_model
     from solopose.training.pools import augment, augment_draws
     from solopose.synth.scenes import SceneRange
-    from solopose.synth.people import People, sample_of
+    from solopose.synth.people import People
+    from solopose.synth.stream import sample_of
     from solopose.training.losses import SurfaceHead, pose_loss
     people = People(scene=SceneRange(size=64, frames=4), device=DEVICE, how='splat')
     batch = torch.utils.data.default_collate([sample_of(people.clip(i)) for i in range(2)])

@@ -29,7 +29,7 @@ def test_truth_is_the_same_person(skeleton):
     """Pictures do not depend on the skeleton, joints that both have are at one place, the others lie
     where they should."""
     pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
-    from solopose.synth.people import SynthStream
+    from solopose.synth.stream import SynthStream
     a, b = (SynthStream(frames=2, size=64, seed=5, skeleton=s)[0] for s in (SKELETON, skeleton))
     assert torch.equal(a['frames'], b['frames']) and b['joints'].shape == (2, 17,
         3) and b['visible'].shape == (2, 17)
@@ -47,7 +47,7 @@ def test_truth_is_the_same_person(skeleton):
 
 def test_bodies_say_what_they_lack():
     pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
-    from solopose.synth.people import SynthStream
+    from solopose.synth.stream import SynthStream
     with pytest.raises(ValueError, match='a drawn body has no l_eye, r_eye, l_ear, r_ear; it has pelvis'):
         SynthStream(frames=1, size=64, skeleton=SKELETONS['coco_17'])[0]
 

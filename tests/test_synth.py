@@ -15,7 +15,7 @@ pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
 def command(*args):
     "The command in a process of its own, started."
     script = Path(tempfile.gettempdir()) / f'solopose_synth_{os.getpid()}.py'  # fastcore reads the arguments of a script, not of `python -c`
-    script.write_text('from solopose.synth.people import solopose_synth\nsolopose_synth()\n')
+    script.write_text('from solopose.synth.films import solopose_synth\nsolopose_synth()\n')
     return subprocess.Popen([sys.executable, str(script), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 
@@ -69,7 +69,7 @@ def test_bad_arguments(args, words, tmp_path, monkeypatch):
 
 def test_the_same_items_from_any_number_of_workers():
     from itertools import islice
-    from solopose.synth.people import SynthStream
+    from solopose.synth.stream import SynthStream
     stream = SynthStream(frames=2, size=64, seed=1)
     alone = list(islice(stream, 4))
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context='spawn')

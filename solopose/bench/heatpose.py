@@ -86,11 +86,11 @@ class LossCase:
 
 # %% ../../nbs/bench/61_heatpose.ipynb #d3760939
 def _loss_rows(size=64, frames=8):
-    from solopose.losses.memory import _KEPT
+    from solopose.losses.memory import forget
     case, given = LossCase(size, frames), 'F.cross_entropy, target given'
     name = f'loss and gradient, {case.what}'
     def fresh():
-        _KEPT.clear()
+        forget()
         case.ours()
     rows = [ratio(case.ours, case.strict, 9).row(name, given, 5.),
             ratio(case.ours, case.fair).row(name, 'F.cross_entropy, target drawn'),
@@ -114,11 +114,11 @@ def _small_loss_rows(size=32, frames=8):
 def _memory_row(case, engine):
     "Peak memory of a step of the loss."
     import gc
-    from solopose.losses.memory import _KEPT
+    from solopose.losses.memory import forget
     case.ours(engine)
     case.logits.grad = None
     gc.collect()
-    _KEPT.clear()
+    forget()
     grown, logits = peak_growth(lambda: case.ours(engine)), case.logits.numel() * 4
     alone = ', in torch alone' if engine else ''
     name = f'peak memory of loss and gradient beyond both arrays{alone}, {case.what}'

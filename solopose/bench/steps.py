@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 from .timing import matrix_rate
-from ..synth.drawing import trace
+from ..trace import trace
 from ..training.batches import Batches
 from ..training.evaluate import run_facts
 from ..training.losses import pose_loss, surface_head

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'PARENT', 'REGIONS', 'LIMITS', 'ANGLES', 'adult_phenotypes', 'body_regions', 'build_body_pack', 'BodyPack',
-           'solopose_bodies', 'alignments', 'forward_kinematics', 'body_keypoints', 'stand', 'pose_mesh', 'portrait']
+           'solopose_bodies', 'alignments', 'forward_kinematics', 'body_keypoints', 'stand', 'pose_mesh']
 
 # %% ../../nbs/synth/20_bodies.ipynb #971e4334
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 import sys
@@ -20,12 +19,15 @@ from ..files import whole_file
 from ..skeleton import SKELETON
 
 # %% ../../nbs/synth/20_bodies.ipynb #a822de1f
-CONTROLS = dict(pelvis='root', spine='spine04', chest='spine02', neck='neck01', head='head',
-    **{f'{s}_{k}': f'{b}.{s.upper()}' for s in 'lr' for k, b in dict(clavicle='clavicle', upperarm='upperarm01', forearm='lowerarm01', hand='wrist',
-                                                                     thigh='upperleg01', shank='lowerleg01', foot='foot').items()})
-PARENT = dict(spine='pelvis', chest='spine', neck='chest', head='neck',
-    **{f'{s}_{k}': p if p == 'chest' else 'pelvis' if p == 'pelvis' else f'{s}_{p}' for s in 'lr'
-       for k, p in dict(clavicle='chest', upperarm='clavicle', forearm='upperarm', hand='forearm', thigh='pelvis', shank='thigh', foot='shank').items()})
+_LIMB_BONES = dict(clavicle='clavicle', upperarm='upperarm01', forearm='lowerarm01', hand='wrist',
+                   thigh='upperleg01', shank='lowerleg01', foot='foot')
+_LIMB_PARENT = dict(clavicle='chest', upperarm='clavicle', forearm='upperarm', hand='forearm', thigh='pelvis',
+                    shank='thigh', foot='shank')
+CONTROLS = dict(pelvis='root', spine='spine04', chest='spine02', neck='neck01', head='head')
+CONTROLS |= {f'{s}_{k}': f'{b}.{s.upper()}' for s in 'lr' for k, b in _LIMB_BONES.items()}
+PARENT = dict(spine='pelvis', chest='spine', neck='chest', head='neck')
+PARENT |= {f'{s}_{k}': p if p in ('chest', 'pelvis') else f'{s}_{p}' for s in 'lr'
+           for k, p in _LIMB_PARENT.items()}
 
 # %% ../../nbs/synth/20_bodies.ipynb #d1430cdb
 def _bone_to_control(labels, parents):
@@ -33,7 +35,9 @@ def _bone_to_control(labels, parents):
     start = {b: i for i, b in enumerate(CONTROLS.values())}
     out = []
     for i, label in enumerate(labels):
-        while label not in start: i = parents[i]; label = labels[i]
+        while label not in start:
+            i = parents[i]
+            label = labels[i]
         out.append(start[label])
     return torch.tensor(out)
 
@@ -41,17 +45,23 @@ def _bone_to_control(labels, parents):
 def adult_phenotypes(
     n:int, # people
     seed:int=0): # of the draw
-    "`n` random adults over all eleven of anny's axes: {axis: (n,) in 0..1}. Most are clearly man (0) or woman (1); origins are mixed (Dirichlet); age runs from young (2/3) to old (1)."
+    """`n` random adults over all eleven of anny's axes: {axis: (n,) in 0..1}. Most are clearly man (0) or
+    woman (1); origins are mixed (Dirichlet); age runs from young (2/3) to old (1)."""
     rng = np.random.default_rng(seed)
-    spread = dict(age=(.62, 1.), muscle=(.1, .95), weight=(.05, 1.), proportions=(0., 1.), cupsize=(.1, .9), firmness=(.2, .9))
-    out = dict(gender=rng.beta(.4, .4, n), height=np.clip(rng.normal(.38, .1, n), .15, .62), **{k: rng.uniform(lo, hi, n) for k, (lo, hi) in spread.items()})
+    spread = dict(age=(.62, 1.), muscle=(.1, .95), weight=(.05, 1.), proportions=(0., 1.), cupsize=(.1, .9),
+                  firmness=(.2, .9))
+    out = dict(gender=rng.beta(.4, .4, n), height=np.clip(rng.normal(.38, .1, n), .15, .62),
+               **{k: rng.uniform(lo, hi, n) for k, (lo, hi) in spread.items()})
     out |= dict(zip(('african', 'asian', 'caucasian'), rng.dirichlet([.5] * 3, n).T))
     return {k: torch.as_tensor(v).float() for k, v in out.items()}
 
 # %% ../../nbs/synth/20_bodies.ipynb #8c696027
-REGIONS = ('scalp', 'face', 'eyes', 'brows', 'lips', 'ears', 'neck', 'torso', 'hips', 'upperarm', 'forearm', 'hand', 'thigh', 'shank', 'foot')
-_REGION_OF = dict(pelvis='hips', spine='torso', chest='torso', neck='neck', head='face', **{f'{s}_{k}': 'torso' if k == 'clavicle' else k
-                  for s in 'lr' for k in ('clavicle', 'upperarm', 'forearm', 'hand', 'thigh', 'shank', 'foot')})
+REGIONS = ('scalp', 'face', 'eyes', 'brows', 'lips', 'ears', 'neck', 'torso', 'hips', 'upperarm', 'forearm',
+           'hand', 'thigh', 'shank', 'foot')
+_REGION_OF = dict(pelvis='hips', spine='torso', chest='torso', neck='neck', head='face',
+                  **{f'{s}_{k}': 'torso' if k == 'clavicle' else k
+                  for s in 'lr' for k in ('clavicle', 'upperarm', 'forearm', 'hand', 'thigh', 'shank',
+                                          'foot')})
 
 # %% ../../nbs/synth/20_bodies.ipynb #be2910ba
 def _head_regions(a):
@@ -60,8 +70,10 @@ def _head_regions(a):
     under = lambda *line: z < np.interp(y, *zip(*line))
     throat = under((-.7, -.6), (-.35, -.5), (-.05, -.15), (.1, -.2), (.4, -.2))
     hairline = ~under((-.75, .72), (-.5, .6), (-.36, .3), (-.3, .02), (-.2, -.02), (.1, -.1), (.4, -.12))
-    return dict(neck=throat, scalp=hairline & ~throat, ears=(x > .5) & (z > -.15) & (z < .33) & (y > -.35) & (y < .06),
-                eyes=(np.hypot(x - .198, z - .27) < .11) & (y > -.53) & (y < -.2), brows=(z > .35) & (z < .42) & (x > .07) & (x < .36) & (y < -.5),
+    return dict(neck=throat, scalp=hairline & ~throat, ears=(x > .5) & (z > -.15) & (z < .33) & (y > -.35)
+                & (y < .06),
+                eyes=(np.hypot(x - .198, z - .27) < .11) & (y > -.53) & (y < -.2),
+                brows=(z > .35) & (z < .42) & (x > .07) & (x < .36) & (y < -.5),
                 lips=((x / .18) ** 2 + ((z + .205) / .08) ** 2 < 1) & (y < -.66))
 
 # %% ../../nbs/synth/20_bodies.ipynb #80b325a4
@@ -74,56 +86,82 @@ def body_regions(
     names, v = list(CONTROLS), np.asarray(vertices)
     out = np.array([REGIONS.index(_REGION_OF[k]) for k in names], 'uint8')[np.asarray(part)]
     head, origin = np.asarray(part) == names.index('head'), np.asarray(heads)[names.index('head')]
-    for k, m in _head_regions((v - origin) / (np.asarray(crown)[2] - origin[2])).items(): out[head & m] = REGIONS.index(k)
+    for k, m in _head_regions((v - origin) / (np.asarray(crown)[2] - origin[2])).items():
+        out[head & m] = REGIONS.index(k)
     return out
 
 # %% ../../nbs/synth/20_bodies.ipynb #69a27f54
-def build_body_pack(
-    path, # where to write the pack (safetensors)
-    n:int=200, # people
-    seed:int=0): # of their shapes
-    "Draw `n` adults from anny and write what drawing needs, about 75 kB each; needs `pip install solopose[synth]`. Takes about a minute the first time."
+def _anny_bodies(n, seed):
+    "Shapes of n adults, anny's model and what it makes of them, without its warnings."
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            from solopose.synth import raycast  # keeps warp, which anny uses too, quiet
+            import warp
+            warp.config.quiet = True
             import anny
-        except ModuleNotFoundError as e: raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
-        model = anny.Anny(rig='anny', topology='notoes', phenotypes='all').float()
+        except ModuleNotFoundError as e:
+            raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
+        model, shapes = anny.Anny(rig='anny', topology='notoes',
+                                  phenotypes='all').float(), adult_phenotypes(n, seed)
+    with torch.no_grad(): return shapes, model, model(phenotype_kwargs=shapes), anny.__version__
+
+def _control_weights(model):
+    "How much each control moves each vertex, (V, 19)."
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
-    weights.scatter_add_(1, control[model.vertex_bone_indices], model.vertex_bone_weights.float())
-    shapes, labels = adult_phenotypes(n, seed), list(model.bone_labels)
-    with torch.no_grad(): out = model(phenotype_kwargs=shapes)
-    v = out['rest_vertices'].float()
+    return weights.scatter_add_(1, control[model.vertex_bone_indices], model.vertex_bone_weights.float())
+
+def _control_heads(model, out):
+    "Bone heads of the controls, (N, 19, 3), m; the pelvis turns about the middle of the hips."
+    labels, names = list(model.bone_labels), list(CONTROLS)
     heads = out['rest_bone_heads'].float()[:, [labels.index(b) for b in CONTROLS.values()]]
-    hips = heads[:, [list(CONTROLS).index('l_thigh'), list(CONTROLS).index('r_thigh')]].mean(1)
-    heads[:, 0] = hips  # the pelvis turns about the middle of the hips
+    heads[:, 0] = heads[:, [names.index('l_thigh'), names.index('r_thigh')]].mean(1)
+    return heads
+
+# %% ../../nbs/synth/20_bodies.ipynb #d22cdf0d
+def build_body_pack(
+    path, # where to write the pack (safetensors)
+    n:int=200, # people
+    seed:int=0): # of their shapes
+    """Draw `n` adults from anny and write what drawing needs, about 75 kB each; needs
+    `pip install solopose[synth]`. Takes about a minute the first time."""
+    shapes, model, out, version = _anny_bodies(n, seed)
+    v, heads, weights = out['rest_vertices'].float(), _control_heads(model, out), _control_weights(model)
     crown = v[:, v[..., 2].mean(0).topk(12).indices].mean(1)
     regions = torch.as_tensor(body_regions(v.mean(0), heads.mean(0), crown.mean(0), weights.argmax(1)))
-    with whole_file(path) as part:
-        save_file(dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int(), regions=regions, shapes=torch.stack(list(shapes.values()), 1)), str(part),
-                  metadata=dict(people=str(n), seed=str(seed), unit='m', shapes=' '.join(shapes), regions=' '.join(REGIONS), source=f'anny {anny.__version__}, Apache-2.0'))
+    tensors = dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(),
+                   faces=model.faces.int(), regions=regions,
+                   shapes=torch.stack(list(shapes.values()), 1))
+    about = dict(people=str(n), seed=str(seed), unit='m', shapes=' '.join(shapes), regions=' '.join(REGIONS),
+                 source=f'anny {version}, Apache-2.0')
+    with whole_file(path) as part: save_file(tensors, str(part), metadata=about)
 
 # %% ../../nbs/synth/20_bodies.ipynb #b6582c48
 def _read_pack(path):
     "Tensors and notes of a pack, or one clear line."
+    advice = 'write one with build_body_pack'
     try:
-        with safe_open(str(path), 'pt') as f: t, about = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-    except Exception as e: raise ValueError(f'{path}: not a body pack ({e}); write one with build_body_pack') from None
-    missing = {'vertices', 'heads', 'crown', 'weights', 'faces'} - set(t)
-    if missing or t['heads'].shape[1:] != (len(CONTROLS), 3): raise ValueError(f"{path}: not a body pack of this rig (it lacks {', '.join(sorted(missing)) or f'the {len(CONTROLS)} controls'}); write one with build_body_pack")
+        with safe_open(str(path), 'pt') as f:
+            t, about = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+    except Exception as e: raise ValueError(f'{path}: not a body pack ({e}); {advice}') from None
+    missing = sorted({'vertices', 'heads', 'crown', 'weights', 'faces'} - set(t))
+    if missing or t['heads'].shape[1:] != (len(CONTROLS), 3):
+        lacks = ', '.join(missing) or f'the {len(CONTROLS)} controls'
+        raise ValueError(f'{path}: not a body pack of this rig (it lacks {lacks}); {advice}')
     return t, about
 
 # %% ../../nbs/synth/20_bodies.ipynb #c11be5b1
 def _soles(vertices, foot):
-    "Heel and ball of the left and right foot at rest: (N, 2, 2, 3), m, from vertices (N, V, 3) and the mask of the feet."
+    """Heel and ball of the left and right foot at rest: (N, 2, 2, 3), m, from vertices (N, V, 3) and the
+    mask of the feet."""
     mean, out = vertices.mean(0), []
     for side in (mean[:, 0] > 0, mean[:, 0] < 0):
-        m = np.flatnonzero(foot & side); y, z = mean[m, 1], mean[m, 2]
+        m = np.flatnonzero(foot & side)
+        y, z = mean[m, 1], mean[m, 2]
         back, low = (y - y.min()) / np.ptp(y), z < z.min() + .02
-        out.append([vertices[:, m[low & (back > lo) & (back < hi)]].mean(1) for lo, hi in ((.8, 1.01), (.2, .4))])
+        out.append([vertices[:, m[low & (back > lo) & (back < hi)]].mean(1)
+                    for lo, hi in ((.8, 1.01), (.2, .4))])
     return np.moveaxis(np.array(out), 2, 0)
 
 # %% ../../nbs/synth/20_bodies.ipynb #bd90152e
@@ -138,15 +176,20 @@ class BodyPack:
     def __init__(self,
                  path=None): # pack (safetensors); None: the eight people that come with solopose
         path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
-        if not path.exists(): raise FileNotFoundError(f"{path}: no body pack there; write one with build_body_pack('{path.name}') or leave it out to use the eight who ship")
+        if not path.exists():
+            write = f"write one with build_body_pack('{path.name}')"
+            raise FileNotFoundError(f'{path}: no body pack there; {write} or leave it out to use the eight who ship')
         t, self.about = _read_pack(path)
-        self.vertices, self.heads, self.crown, self.weights, self.faces = t['vertices'], t['heads'].numpy(), t['crown'].numpy(), t['weights'].float(), t['faces'].long()
+        self.vertices, self.heads, self.crown = t['vertices'], t['heads'].numpy(), t['crown'].numpy()
+        self.weights, self.faces = t['weights'].float(), t['faces'].long()
         self.weights = self.weights / self.weights.sum(1, keepdim=True)
-        self.part = self.weights.argmax(1)
-        self.regions = t.get('regions', torch.as_tensor(body_regions(self.vertices.float().mean(0), self.heads.mean(0), self.crown.mean(0), self.part)))
+        self.part, mean = self.weights.argmax(1), self.vertices.float().mean(0)
+        drawn = torch.as_tensor(body_regions(mean, self.heads.mean(0), self.crown.mean(0), self.part))
+        self.regions = t.get('regions', drawn)
         self.soles = _soles(self.vertices.float().numpy(), self.region('foot').numpy())
         self.nose = _nose(self.vertices.float(), self.part == list(CONTROLS).index('head'))
-        self.shapes = dict(zip(self.about.get('shapes', '').split(), t['shapes'].numpy().T)) if 'shapes' in t else {}
+        self.shapes = dict(zip(self.about.get('shapes', '').split(),
+                               t['shapes'].numpy().T)) if 'shapes' in t else {}
     def __len__(self): return len(self.vertices)
     def region(self, *names):
         "Mask (V,) of the vertices in any of the named `REGIONS`."
@@ -161,8 +204,11 @@ def solopose_bodies(
     "Draw adults from anny and write a body pack"
     try:
         if people < 1: raise ValueError(f'--people {people}: at least one')
-        build_body_pack(out, people, seed); print(f'{out}: {people} people, {Path(out).stat().st_size / 1e6:.1f} MB')
-    except (ValueError, OSError, ImportError) as e: print(f'solopose_bodies: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
+        build_body_pack(out, people, seed)
+        print(f'{out}: {people} people, {Path(out).stat().st_size / 1e6:.1f} MB')
+    except (ValueError, OSError, ImportError) as e:
+        print(f'solopose_bodies: {" ".join(str(e).split())}', file=sys.stderr)
+        sys.exit(2)
 
 # %% ../../nbs/synth/20_bodies.ipynb #575075f4
 def _normals(vertices, faces):
@@ -173,17 +219,23 @@ def _normals(vertices, faces):
     return torch.nn.functional.normalize(out, dim=-1)
 
 # %% ../../nbs/synth/20_bodies.ipynb #8df8c0da
-_SIDED = dict(clavicle_lift=(-10, 40), shoulder_flex=(-60, 180), shoulder_abd=(-35, 170), shoulder_twist=(-130, 130), elbow_flex=(0, 150), forearm_twist=(-80, 80),
-              wrist_flex=(-60, 70), hip_flex=(-35, 135), hip_abd=(-35, 80), hip_twist=(-50, 50), knee_flex=(0, 150), ankle_flex=(-55, 35))
-LIMITS = dict(root_lean=(-100, 110), root_side=(-95, 95), root_yaw=(-180, 180), spine_flex=(-35, 75), spine_side=(-40, 40), spine_twist=(-50, 50),
-              neck_flex=(-55, 55), neck_side=(-40, 40), neck_twist=(-80, 80), **{f'{s}_{k}': v for s in 'lr' for k, v in _SIDED.items()})
+_SIDED = dict(clavicle_lift=(-10, 40), shoulder_flex=(-60, 180), shoulder_abd=(-35, 170),
+              shoulder_twist=(-130, 130), elbow_flex=(0, 150), forearm_twist=(-80, 80),
+              wrist_flex=(-60, 70), hip_flex=(-35, 135), hip_abd=(-35, 80), hip_twist=(-50, 50),
+              knee_flex=(0, 150), ankle_flex=(-55, 35))
+LIMITS = dict(root_lean=(-100, 110), root_side=(-95, 95), root_yaw=(-180, 180), spine_flex=(-35, 75),
+              spine_side=(-40, 40), spine_twist=(-50, 50),
+              neck_flex=(-55, 55), neck_side=(-40, 40), neck_twist=(-80, 80),
+              **{f'{s}_{k}': v for s in 'lr' for k, v in _SIDED.items()})
 ANGLES = tuple(LIMITS)
 
 # %% ../../nbs/synth/20_bodies.ipynb #65da478c
 def _turn(axis, degrees):
     "Rotation matrices (T, 3, 3) about a named axis."
-    a = np.radians(np.asarray(degrees, np.float64)); c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
-    rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c), z=(c, -s, z, s, c, z, z, z, o))[axis]
+    a = np.radians(np.asarray(degrees, np.float64))
+    c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
+    rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c),
+                z=(c, -s, z, s, c, z, z, z, o))[axis]
     return np.stack(rows, -1).reshape(*a.shape, 3, 3)
 
 # %% ../../nbs/synth/20_bodies.ipynb #e00cbccd
@@ -195,43 +247,59 @@ def _arc(a, b):
     return np.eye(3) + k + k @ k / (1 + c)
 
 # %% ../../nbs/synth/20_bodies.ipynb #af035663
-_ALONG = {f'{s}_{a}': f'{s}_{b}' for s in 'lr' for a, b in dict(upperarm='forearm', forearm='hand', thigh='shank', shank='foot').items()}
+_ALONG = {f'{s}_{a}': f'{s}_{b}' for s in 'lr'
+          for a, b in dict(upperarm='forearm', forearm='hand', thigh='shank', shank='foot').items()}
 def alignments(
     heads): # bone heads of the rest pose, (19, 3), m
     "For each control the constant rotation from anny's rest pose to attention: (19, 3, 3)."
     names, down = list(CONTROLS), np.array([0., 0., -1.])
-    out = {n: _arc(heads[names.index(_ALONG[n])] - heads[names.index(n)], down) if n in _ALONG else np.eye(3) for n in names}
+    out = {n: _arc(heads[names.index(_ALONG[n])] - heads[names.index(n)], down) if n in _ALONG else np.eye(3)
+           for n in names}
     for s in 'lr': out[f'{s}_hand'] = out[f'{s}_forearm']
     return np.stack([out[n] for n in names])
 
 # %% ../../nbs/synth/20_bodies.ipynb #f93b36e3
 def _leg_local(a, s, m):
     "Turns of thigh and shank of one side (m: -1 left, 1 right) relative to their parents."
-    return _turn('x', -a[f'{s}_hip_flex']) @ _turn('y', m * a[f'{s}_hip_abd']) @ _turn('z', m * a[f'{s}_hip_twist']), _turn('x', a[f'{s}_knee_flex'])
-def _pelvis_turn(a): return _turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean'])
+    g = lambda k: a[f'{s}_{k}']
+    hip = _turn('x', -g('hip_flex')) @ _turn('y', m * g('hip_abd')) @ _turn('z', m * g('hip_twist'))
+    return hip, _turn('x', g('knee_flex'))
+def _pelvis_turn(a):
+    return _turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean'])
 
 # %% ../../nbs/synth/20_bodies.ipynb #07a96ca6
+def _half_turns(a, part):
+    "Half of the bend, side and twist of the spine or the neck: each of two controls does one half."
+    g = lambda k: a[f'{part}_{k}'] / 2
+    return _turn('x', g('flex')) @ _turn('y', g('side')) @ _turn('z', g('twist'))
+
+def _arm_local(a, s, m):
+    """Turns of clavicle, upper arm, forearm and hand of one side (m: -1 left, 1 right) relative to their
+    parents."""
+    g = lambda k: a[f'{s}_{k}']
+    upper = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex'))
+    upper = upper @ _turn('z', m * g('shoulder_twist'))
+    fore = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
+    return _turn('y', m * g('clavicle_lift')), upper, fore, _turn('x', -g('wrist_flex'))
+
 def _local(a):
     "Anatomical rotation of each control relative to its parent, from the angles dict (each (T,), degrees)."
-    half = lambda k: a[k] / 2
-    r = dict(pelvis=_pelvis_turn(a), head=_turn('x', half('neck_flex')) @ _turn('y', half('neck_side')) @ _turn('z', half('neck_twist')))
-    for k in ('spine', 'chest'): r[k] = _turn('x', half('spine_flex')) @ _turn('y', half('spine_side')) @ _turn('z', half('spine_twist'))
+    r = dict(pelvis=_pelvis_turn(a), head=_half_turns(a, 'neck'))
+    r['spine'] = r['chest'] = _half_turns(a, 'spine')
     r['neck'] = r['head']
     for s, m in (('l', -1), ('r', 1)):
-        g = lambda k: a[f'{s}_{k}']
-        r[f'{s}_clavicle'] = _turn('y', m * g('clavicle_lift'))
-        r[f'{s}_upperarm'] = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex')) @ _turn('z', m * g('shoulder_twist'))
-        r[f'{s}_forearm'] = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
-        r[f'{s}_hand'] = _turn('x', -g('wrist_flex'))
+        for k, turn in zip(('clavicle', 'upperarm', 'forearm', 'hand'), _arm_local(a, s, m)):
+            r[f'{s}_{k}'] = turn
         r[f'{s}_thigh'], r[f'{s}_shank'] = _leg_local(a, s, m)
-        r[f'{s}_foot'] = _turn('x', -g('ankle_flex'))
+        r[f'{s}_foot'] = _turn('x', -a[f'{s}_ankle_flex'])
     return r
 
 # %% ../../nbs/synth/20_bodies.ipynb #a7cacf1f
 def forward_kinematics(
     heads, # rest bone heads of one person, (19, 3), m
     angles:dict): # angle name -> (T,) degrees
-    "World rotation (T, 19, 3, 3) of each control's skin and position (T, 19, 3) of its head, m, pelvis at the origin."
+    """World rotation (T, 19, 3, 3) of each control's skin and position (T, 19, 3) of its head, m, pelvis
+    at the origin."""
     names, local, align = list(CONTROLS), _local(angles), alignments(heads)
     n = len(next(iter(angles.values())))
     anat, skin, at = {}, {}, {'pelvis': np.zeros((n, 3))}
@@ -250,17 +318,20 @@ def body_keypoints(
     at, # head positions (T, 19, 3), m
     skeleton=SKELETON, # which keypoints
     nose=None): # tip of the nose at rest, (3,), m, if the skeleton has one
-    "The keypoints of a skeleton at true joint centres, (T, J, 3) m. ValueError for one that the body does not know."
+    """The keypoints of a skeleton at true joint centres, (T, J, 3) m: bone heads; pelvis in the middle of the
+    hips; `head` is the crown, as in Human3.6M. ValueError for one that the body does not know."""
     names = list(CONTROLS)
     where = lambda k: at[:, names.index(k)]
-    on_head = lambda p: where('head') + R[:, names.index('head')] @ (p - heads[names.index('head')])
     limb = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm', wrist='hand')
-    pts = {'pelvis': where('pelvis'), 'spine': where('chest'), 'neck': where('neck'), 'head_top': on_head(crown)}
+    on_head = lambda p: where('head') + R[:, names.index('head')] @ (p - heads[names.index('head')])
+    pts = dict(pelvis=where('pelvis'), spine=where('chest'), neck=where('neck'), head_top=on_head(crown))
     pts |= {f'{s}_{j}': where(f'{s}_{c}') for s in 'lr' for j, c in limb.items()}
     pts['head'] = where('head') if 'head_top' in skeleton.joints else pts['head_top']
     if nose is not None: pts['nose'] = on_head(nose)
     missing = [j for j in skeleton.joints if j not in pts]
-    if missing: raise ValueError(f"skeleton {skeleton.name!r}: a drawn body has no {', '.join(missing)}; it has {', '.join(pts)}")
+    if missing:
+        raise ValueError(f"skeleton {skeleton.name!r}: a drawn body has no {', '.join(missing)}; "
+                         f"it has {', '.join(pts)}")
     return np.stack([pts[j] for j in skeleton.joints], 1)
 
 # %% ../../nbs/synth/20_bodies.ipynb #13d952f2
@@ -281,30 +352,7 @@ def pose_mesh(
     normals = _normals(rest, pack.faces) if normals is None else normals
     R, heads = torch.as_tensor(R).float(), torch.as_tensor(pack.heads[person]).float()
     shift = torch.as_tensor(at).float() - (R @ heads[..., None])[..., 0]
-    m = torch.einsum('vk,tkx->tvx', pack.weights, torch.cat([R, shift[..., None]], -1).flatten(2)).unflatten(-1, (3, 4))
+    m = torch.einsum('vk,tkx->tvx', pack.weights,
+                     torch.cat([R, shift[..., None]], -1).flatten(2)).unflatten(-1, (3, 4))
     v = (m[..., :3] @ rest[..., None])[..., 0] + m[..., 3]
     return v, torch.nn.functional.normalize((m[..., :3] @ normals[..., None])[..., 0], dim=-1)
-
-# %% ../../nbs/synth/20_bodies.ipynb #fbbd3da5
-@lru_cache(maxsize=4)
-def _studio(pack):
-    from solopose.synth.raycast import Stage
-    return Stage(pack.vertices.float().mean(0).numpy(), pack.faces.numpy())
-
-# %% ../../nbs/synth/20_bodies.ipynb #2c77b402
-def portrait(pack, # people
-             angles, # a pose, of `stand`: {name: (1,) degrees}
-             person=0, # which one
-             rest=None, # vertices with clothes (V, 3) m
-             normals=None, # their normals (V, 3)
-             rgb=None, # colours (V, 3) in 0..1
-             size=112): # pixels
-    "One picture (size, size, 3) of one posed person, 8 bit: a grey studio with one sun."
-    v, n = pose_mesh(pack, person, *forward_kinematics(pack.heads[person], angles), rest, normals)
-    v = v[0] - torch.tensor([0., 0., float(v[0, :, 2].min())])
-    _studio(pack).place(0, v, n[0], torch.full_like(v, .6) if rgb is None else rgb)
-    eye = np.array([2.6, -3.8, 1.5]); z = np.array([0., 0., .95]) - eye; z /= np.linalg.norm(z); x = np.cross(z, [0, 0, 1.]); x /= np.linalg.norm(x)
-    R, K = np.stack([x, np.cross(z, x), z]), np.array([[size * 1.8, 0, size / 2], [0, size * 1.8, size / 2], [0, 0, 1]])
-    light = dict(direction=np.array([.5, -.6, .62]), sun=[.8] * 3, sky=[.35] * 3, ground=[.2] * 3, self_shadow=True)
-    rgb, _ = _studio(pack).picture(K, R, -R @ eye, light, dict(kind=0, scale=1., a=[.5] * 3, b=[.5] * 3), torch.full((size, size, 3), .55))
-    return (rgb.clamp(0, 1) ** (1 / 2.2) * 255).byte().numpy()

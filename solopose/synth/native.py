@@ -14,7 +14,8 @@ from ..cameras import Camera, intrinsics_from_fov, look_at
 from ..skeleton import SKELETON
 
 # %% ../../nbs/synth/29_native.ipynb #7b49c78a
-LABS = dict( # cameras, frames/s, picture (width, height), distance and height of the cameras m, field of view degrees
+# cameras, frames/s, picture (width, height), distance and height of the cameras m, field of view degrees
+LABS = dict(
     h36m=dict(n=4, fps=50, shape=(1000, 1000), distance=5.2, height=1.6, fov=50.),
     mads=dict(n=3, fps=15, shape=(512, 384), distance=4.8, height=1.4, fov=60.),
     aist=dict(n=9, fps=60, shape=(1920, 1080), distance=5.5, height=1.5, fov=75.),
@@ -26,20 +27,27 @@ def lab_cameras(
     size:int=256): # longer side of the pictures, px
     "Fixed cameras (mm, world z up) of one data set's laboratory."
     if dataset not in LABS: raise ValueError(f"no layout called {dataset!r}: choose from {', '.join(LABS)}")
-    lab = LABS[dataset]; w, h = (int(round(s * size / max(lab['shape']) / 16)) * 16 for s in lab['shape'])
+    lab = LABS[dataset]
+    w, h = (int(round(s * size / max(lab['shape']) / 16)) * 16 for s in lab['shape'])
     turns = 2 * np.pi * (np.arange(lab['n']) + .3) / lab['n']
-    eyes = [(lab['distance'] * 1000 * np.cos(a), lab['distance'] * 1000 * np.sin(a), lab['height'] * 1000 + 150 * (i % 3)) for i, a in enumerate(turns)]
-    return [Camera(intrinsics_from_fov(lab['fov'], w, h), *look_at(e, (0, 0, 950.)), (w, h), name=str(i)) for i, e in enumerate(eyes)]
+    eyes = [(lab['distance'] * 1000 * np.cos(a), lab['distance'] * 1000 * np.sin(a),
+             lab['height'] * 1000 + 150 * (i % 3)) for i, a in enumerate(turns)]
+    return [Camera(intrinsics_from_fov(lab['fov'], w, h), *look_at(e, (0, 0, 950.)), (w, h), name=str(i))
+            for i, e in enumerate(eyes)]
 
 # %% ../../nbs/synth/29_native.ipynb #89cd4cc9
 def names_of(
     dataset:str, # key of `LABS`
     n:int): # takes
     "Subject and action of n takes, as the data set writes them."
-    acts = dict(h36m=['Directions 1', 'Eating 1', 'Greeting 1', 'Phoning 1', 'Posing 1', 'Sitting 1', 'Smoking 1', 'Waiting 1', 'Walking 1'], mads=[f'F{i}' for i in range(2, 42)],
+    acts = dict(h36m=['Directions 1', 'Eating 1', 'Greeting 1', 'Phoning 1', 'Posing 1', 'Sitting 1',
+                      'Smoking 1', 'Waiting 1', 'Walking 1'], mads=[f'F{i}' for i in range(2, 42)],
                 mpi=['Seq1', 'Seq2'])
-    who = dict(h36m=['S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'], mads=['Taichi', 'HipHop', 'Jazz', 'Sports'], mpi=[f'S{i}' for i in range(1, 9)])
-    if dataset == 'aist': all_ = [(f'd{1 + i % 30:02}', f'g{g}_sBM_m{g}{i % 6}_ch{1 + i // 10:02}') for i in range(300) for g in [('BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB')[i % 10]]]
+    who = dict(h36m=['S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'], mads=['Taichi', 'HipHop', 'Jazz', 'Sports'],
+               mpi=[f'S{i}' for i in range(1, 9)])
+    if dataset == 'aist':
+        all_ = [(f'd{1 + i % 30:02}', f'g{g}_sBM_m{g}{i % 6}_ch{1 + i // 10:02}') for i in range(300)
+                for g in [('BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB')[i % 10]]]
     else: all_ = [(s, a) for a in acts[dataset] for s in who[dataset]]
     if n > len(all_): raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
     return all_[:n]
@@ -48,15 +56,20 @@ def names_of(
 def _draft(people, dataset, folder, i, seconds, seed, size):
     "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ...; joints come last."
     from solopose.video.write import write_video
-    folder = Path(folder); subject, action = names_of(dataset, i + 1)[i]
+    folder = Path(folder)
+    subject, action = names_of(dataset, i + 1)[i]
     if not (folder / 'joints.npy').exists():
-        folder.mkdir(parents=True, exist_ok=True); one = copy.copy(people)
+        folder.mkdir(parents=True, exist_ok=True)
+        one = copy.copy(people)
         subjects = list(dict.fromkeys(s for s, _ in names_of(dataset, i + 1)))
-        one.people = [people.people[(subjects.index(subject) + 3 * list(LABS).index(dataset)) % len(people.people)]]
-        take = one.take((seed, list(LABS).index(dataset), i), lab_cameras(dataset, size), LABS[dataset]['fps'], seconds)
-        for k, f in enumerate(take['frames']): write_video(folder / f'{k}.mp4', f, LABS[dataset]['fps'])
-        np.save(folder / '.joints.npy', take['joints']); (folder / '.joints.npy').replace(folder / 'joints.npy')
-    return subject, action, np.load(folder / 'joints.npy'), [folder / f'{k}.mp4' for k in range(LABS[dataset]['n'])]
+        number, fps = list(LABS).index(dataset), LABS[dataset]['fps']
+        one.people = [people.people[(subjects.index(subject) + 3 * number) % len(people.people)]]
+        take = one.take((seed, number, i), lab_cameras(dataset, size), fps, seconds)
+        for k, f in enumerate(take['frames']): write_video(folder / f'{k}.mp4', f, fps)
+        np.save(folder / '.joints.npy', take['joints'])
+        (folder / '.joints.npy').replace(folder / 'joints.npy')
+    videos = [folder / f'{k}.mp4' for k in range(LABS[dataset]['n'])]
+    return subject, action, np.load(folder / 'joints.npy'), videos
 
 # %% ../../nbs/synth/29_native.ipynb #013c986d
 def record(
@@ -71,8 +84,10 @@ def record(
     from tqdm import tqdm
     from solopose.data.recorded import Recorded
     cameras = lab_cameras(dataset, size)
-    drafts = [_draft(people, dataset, Path(folder) / f'{i:04d}', i, seconds, seed, size) for i in tqdm(range(takes), desc=f'drawing {dataset}')]
-    return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos) for s, a, joints, videos in drafts]
+    drafts = [_draft(people, dataset, Path(folder) / f'{i:04d}', i, seconds, seed, size)
+              for i in tqdm(range(takes), desc=f'drawing {dataset}')]
+    return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos)
+            for s, a, joints, videos in drafts]
 
 # %% ../../nbs/synth/29_native.ipynb #75275b8d
 def write_native(
@@ -89,12 +104,15 @@ def write_native(
     lab_cameras(dataset, size), names_of(dataset, takes)  # complain before anything is drawn
     asked = dict(takes=takes, seconds=seconds, seed=seed, size=size)
     note = draft / 'asked.json'
-    if note.exists() and (old := json.loads(note.read_text())) != asked: raise ValueError(f'{draft} was begun with {old}, not {asked}; remove it or ask for the same')
-    draft.mkdir(parents=True, exist_ok=True); note.write_text(json.dumps(asked))
+    if note.exists() and (old := json.loads(note.read_text())) != asked:
+        raise ValueError(f'{draft} was begun with {old}, not {asked}; remove it or ask for the same')
+    draft.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(asked))
     recorded, new = record(people, dataset, draft, takes, seconds, seed, size), draft / 'tree'
     shutil.rmtree(new, ignore_errors=True)
     getattr(import_module(f'solopose.data.{dataset}'), f'write_{dataset}')(new, recorded)
-    new.rename(root); shutil.rmtree(draft)
+    new.rename(root)
+    shutil.rmtree(draft)
     return root
 
 # %% ../../nbs/synth/29_native.ipynb #7d59c950
@@ -105,12 +123,15 @@ def read_back(
     recorded): # what was written, list of `Recorded`
     "Largest distance between joints as drawn and as read, over takes, cameras, frames and joints, mm."
     from solopose.cameras import world_to_camera
-    here = [j not in MISSING.get(dataset, ()) for j in SKELETON.joints]; worst = 0.
+    here = [j not in MISSING.get(dataset, ()) for j in SKELETON.joints]
+    worst = 0.
     takes = list(getattr(import_module(f'solopose.data.{dataset}'), f'read_{dataset}')(root))
-    if len(takes) < len(recorded): raise ValueError(f'{root}: {len(takes)} takes can be read, {len(recorded)} were written')
+    if len(takes) < len(recorded):
+        raise ValueError(f'{root}: {len(takes)} takes can be read, {len(recorded)} were written')
     for take in takes:
         for view in take.views:
             if view.video is None: continue  # a camera of the real rig that was not drawn
             read = np.asarray(take.in_camera(view.name))[:, here]
-            worst = max(worst, min(np.abs(read - p).max() for r in recorded if len(r.joints) == len(read) for p in (world_to_camera(r.joints, c)[:, here] for c in r.cameras)))
+            worst = max(worst, min(np.abs(read - p).max() for r in recorded if len(r.joints) == len(read)
+                                   for p in (world_to_camera(r.joints, c)[:, here] for c in r.cameras)))
     return worst

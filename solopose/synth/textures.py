@@ -6,6 +6,7 @@
 __all__ = ['PATTERNS', 'fractal', 'read_photos', 'Textures', 'texture_bank']
 
 # %% ../../nbs/synth/23_textures.ipynb #ee2af4cf
+import copy
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -20,7 +21,8 @@ def fractal(
     squeeze:float=1.): # stretch along the second axis: wood, bark, grass
     "A periodic field (n, n), mean 0.5, mostly within 0..1."
     fy, fx = np.fft.fftfreq(n)[:, None] * n, np.fft.rfftfreq(n)[None] * n
-    f = np.hypot(fy * squeeze, fx); f[0, 0] = np.inf
+    f = np.hypot(fy * squeeze, fx)
+    f[0, 0] = np.inf
     x = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((n, n))) / f ** power, (n, n))
     return np.clip(.5 + .22 * x / x.std(), 0, 1)
 
@@ -32,13 +34,18 @@ def _wave(x, k): return (np.sin(2 * np.pi * k * x) > 0).astype(float)
 def _plain(rng, n): return np.zeros((n, n))
 def _weave(rng, n): return .35 * fractal(rng, n, rng.uniform(.3, 1.6))
 def _stripes(rng, n):
-    y, x = _grid(n); k = int(rng.integers(2, 14))
-    return np.maximum(_wave(y, k), _wave(y + .1, k * int(rng.integers(1, 3))) * (rng.random() < .3)) if rng.random() < .7 else _wave(x, k)
+    y, x = _grid(n)
+    k = int(rng.integers(2, 14))
+    return np.maximum(_wave(y, k),
+                      _wave(y + .1, k * int(rng.integers(1, 3))) * (rng.random() < .3)) if rng.random() < .7 else _wave(x, k)
 def _checks(rng, n):
-    y, x = _grid(n); k = int(rng.integers(3, 12))
+    y, x = _grid(n)
+    k = int(rng.integers(3, 12))
     return abs(_wave(y, k) - _wave(x, k)) if rng.random() < .5 else (_wave(y, k) + _wave(x, k)) / 2
 def _dots(rng, n):
-    y, x = _grid(n); k = int(rng.integers(4, 14)); r = rng.uniform(.15, .4)
+    y, x = _grid(n)
+    k = int(rng.integers(4, 14))
+    r = rng.uniform(.15, .4)
     return (np.hypot(y * k % 1 - .5, (x * k + .5 * (np.floor(y * k) % 2)) % 1 - .5) < r).astype(float)
 
 # %% ../../nbs/synth/23_textures.ipynb #eb35f517
@@ -47,23 +54,32 @@ def _blotches(rng, n):
     return np.digitize(a, np.quantile(a, sorted(rng.random(int(rng.integers(1, 4)))))) / 3
 def _print(rng, n):
     "Something printed on the middle of a shirt: a few marks in a patch."
-    y, x = _grid(n); out = np.zeros((n, n))
+    y, x = _grid(n)
+    out = np.zeros((n, n))
     for _ in range(int(rng.integers(2, 9))):
-        cy, cx, h, w = rng.uniform(.35, .65), rng.uniform(.35, .65), rng.uniform(.01, .1), rng.uniform(.02, .16)
-        out[(abs(y - cy) < h) & (abs(x - cx) < w) if rng.random() < .6 else (y - cy) ** 2 / h ** 2 + (x - cx) ** 2 / w ** 2 < 1] = rng.uniform(.3, 1)
+        (cy, cx), h, w = rng.uniform(.35, .65, 2), rng.uniform(.01, .1), rng.uniform(.02, .16)
+        out[(abs(y - cy) < h) & (abs(x - cx) < w) if rng.random() < .6
+            else (y - cy) ** 2 / h ** 2 + (x - cx) ** 2 / w ** 2 < 1] = rng.uniform(.3, 1)
     return out
 
 # %% ../../nbs/synth/23_textures.ipynb #101252bb
 def _bricks(rng, n):
-    y, x = _grid(n); r, c = int(rng.integers(3, 9)), int(rng.integers(1, 5)); row = np.floor(y * r)
-    xx = x * c + .5 * (row % 2); cell = rng.random((r, c + 1))[(row % r).astype(int), (np.floor(xx) % c).astype(int)]
+    y, x = _grid(n)
+    r, c = int(rng.integers(3, 9)), int(rng.integers(1, 5))
+    row = np.floor(y * r)
+    xx = x * c + .5 * (row % 2)
+    cell = rng.random((r, c + 1))[(row % r).astype(int), (np.floor(xx) % c).astype(int)]
     joint = (y * r % 1 < .12) | (xx % 1 < .12 * c / r)
     return np.where(joint, 0, .55 + .45 * cell) * (.8 + .4 * fractal(rng, n, 1.))
 def _tiles(rng, n):
-    y, x = _grid(n); k = int(rng.integers(2, 9)); cell = rng.random((k, k))[(y * k).astype(int), (x * k).astype(int)]
+    y, x = _grid(n)
+    k = int(rng.integers(2, 9))
+    cell = rng.random((k, k))[(y * k).astype(int), (x * k).astype(int)]
     return np.where((y * k % 1 < .06) | (x * k % 1 < .06), 0, .6 + .4 * cell * (rng.random() < .6))
 def _planks(rng, n):
-    y, x = _grid(n); k = int(rng.integers(3, 9)); cell = rng.random(k)[(x * k).astype(int)]
+    y, x = _grid(n)
+    k = int(rng.integers(3, 9))
+    cell = rng.random(k)[(x * k).astype(int)]
     return np.where(x * k % 1 < .05, 0, .3 + .4 * cell + .3 * fractal(rng, n, 1.3, .1))
 def _plaster(rng, n): return fractal(rng, n, rng.uniform(1., 2.2)) * rng.uniform(.3, 1)
 def _gravel(rng, n): return fractal(rng, n, rng.uniform(.2, .9))
@@ -76,7 +92,9 @@ def _leaves(rng, n):
     return np.clip(((a > .5) * .5 + a * .5 + .6 * (b - .5))[..., None] + .25 * (tint - .5), 0, 1)
 def _bark(rng, n): return fractal(rng, n, 1.1, rng.uniform(4, 9))
 def _windows(rng, n):
-    y, x = _grid(n); r, c = int(rng.integers(2, 9)), int(rng.integers(2, 9)); a, b = rng.uniform(.25, .45, 2)
+    y, x = _grid(n)
+    r, c = int(rng.integers(2, 9)), int(rng.integers(2, 9))
+    a, b = rng.uniform(.25, .45, 2)
     glass = (abs(y * r % 1 - .5) < a) & (abs(x * c % 1 - .5) < b)
     lit = rng.random((r, c))[(y * r).astype(int), (x * c).astype(int)]
     return np.where(glass, .55 + .45 * lit, .15 * fractal(rng, n, 1.))
@@ -87,22 +105,29 @@ def _shelf(rng, n):
     while y < n:
         h, x = int(rng.integers(n // 8, n // 3)), 0
         while x < n:
-            w = int(rng.integers(2, max(3, n // 12))); top = int(rng.integers(0, h // 3 + 1))
-            out[y + top:y + h - 2, x:x + w] = rng.random(3) if rng.random() < .85 else 0; x += w
+            w = int(rng.integers(2, max(3, n // 12)))
+            top = int(rng.integers(0, h // 3 + 1))
+            out[y + top:y + h - 2, x:x + w] = rng.random(3) if rng.random() < .85 else 0
+            x += w
         y += h
     return out
 def _poster(rng, n):
-    y, x = _grid(n); out = np.broadcast_to(rng.random(3), (n, n, 3)) * (.4 + .6 * (y * rng.uniform(-1, 1) + x * rng.uniform(-1, 1) + 1) / 2)[..., None]
+    y, x = _grid(n)
+    base = np.broadcast_to(rng.random(3), (n, n, 3))
+    out = base * (.4 + .6 * (y * rng.uniform(-1, 1) + x * rng.uniform(-1, 1) + 1) / 2)[..., None]
     for _ in range(int(rng.integers(3, 16))):
-        cy, cx, h, w = rng.random(), rng.random(), rng.uniform(.01, .3), rng.uniform(.01, .3); th = rng.normal(0, .4)
+        cy, cx, h, w = rng.random(), rng.random(), rng.uniform(.01, .3), rng.uniform(.01, .3)
+        th = rng.normal(0, .4)
         u, v = (x - cx) * np.cos(th) + (y - cy) * np.sin(th), (y - cy) * np.cos(th) - (x - cx) * np.sin(th)
         m = (abs(u) < w) & (abs(v) < h) if rng.random() < .6 else (u / w) ** 2 + (v / h) ** 2 < 1
         out = np.where(m[..., None], rng.random(3), out)
     return out * (.8 + .4 * fractal(rng, n, 1.5))[..., None]
 
 # %% ../../nbs/synth/23_textures.ipynb #00bd71db
-PATTERNS = dict(plain=_plain, weave=_weave, stripes=_stripes, checks=_checks, dots=_dots, blotches=_blotches, print=_print,
-                bricks=_bricks, tiles=_tiles, planks=_planks, plaster=_plaster, gravel=_gravel, grass=_grass, leaves=_leaves, bark=_bark, windows=_windows, shelf=_shelf, poster=_poster)
+PATTERNS = dict(plain=_plain, weave=_weave, stripes=_stripes, checks=_checks, dots=_dots, blotches=_blotches,
+                print=_print,
+                bricks=_bricks, tiles=_tiles, planks=_planks, plaster=_plaster, gravel=_gravel, grass=_grass,
+                leaves=_leaves, bark=_bark, windows=_windows, shelf=_shelf, poster=_poster)
 
 # %% ../../nbs/synth/23_textures.ipynb #13865cbb
 def _half(x): return x.reshape(*x.shape[:-3], x.shape[-3] // 2, 2, x.shape[-2] // 2, 2, 3).mean((-4, -2))
@@ -111,13 +136,17 @@ def read_photos(
     longest:int=384): # side after scaling, px
     "All pictures of a folder, in the order of their names: a list of (h, w, 3) uint8."
     from PIL import Image
-    files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp', '.bmp'))
-    if not files: raise FileNotFoundError(f'{folder}: no pictures (jpg, png, webp, bmp) there; name a folder of photos or leave it out')
+    files = sorted(f for f in Path(folder).rglob('*')
+                   if f.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp', '.bmp'))
+    if not files:
+        kinds = 'no pictures (jpg, png, webp, bmp) there'
+        raise FileNotFoundError(f'{folder}: {kinds}; name a folder of photos or leave it out')
     out = []
     for f in files:
         try: im = Image.open(f).convert('RGB')
         except Exception: raise ValueError(f'{f}: not a picture; remove it from the folder') from None
-        im.thumbnail((longest, longest)); out.append(np.asarray(im))
+        im.thumbnail((longest, longest))
+        out.append(np.asarray(im))
     return out
 
 # %% ../../nbs/synth/23_textures.ipynb #df80a07e
@@ -130,16 +159,23 @@ class Textures:
                  photos=None, # folder of pictures, or a list of arrays (h, w, 3) uint8
                  device='cpu'): # where to keep it
         self.size, self.levels, self.device = size, int(np.log2(size)) - 1, device
+        self.real = None  # a `BackdropBank`, see `with_backdrops`
         self.backdrops = [] if photos is None else photos if isinstance(photos, list) else read_photos(photos)
         tiles, self.kinds = [], {}
         for i, (k, fn) in enumerate(PATTERNS.items()):
             new = [fn(np.random.default_rng((seed, i, j)), size) for j in range(1 if k == 'plain' else each)]
             if k == 'poster': new += [_square(p, size) for p in self.backdrops]
-            self.kinds[k] = range(len(tiles), len(tiles) + len(new)); tiles += new
-        x = np.stack([np.broadcast_to(t if t.ndim == 3 else t[..., None], (size, size, 3)) for t in tiles]).clip(0, 1).astype('float32'); flat = []
-        for _ in range(self.levels): flat.append(x.reshape(len(x), -1, 3)); x = _half(x)
+            self.kinds[k] = range(len(tiles), len(tiles) + len(new))
+            tiles += new
+        x = np.stack([np.broadcast_to(t if t.ndim == 3 else t[..., None], (size, size, 3))
+                      for t in tiles]).clip(0, 1).astype('float32')
+        flat = []
+        for _ in range(self.levels):
+            flat.append(x.reshape(len(x), -1, 3))
+            x = _half(x)
         self.start = torch.tensor(np.cumsum([0] + [f.shape[1] for f in flat])[:-1], device=device)
-        flat = np.concatenate(flat, 1); self.texels = flat.shape[1]
+        flat = np.concatenate(flat, 1)
+        self.texels = flat.shape[1]
         self.bank = torch.as_tensor((flat * 255).round().astype(np.uint8)).reshape(-1, 3).to(device)
     def __len__(self): return len(self.bank) // self.texels
 
@@ -147,8 +183,10 @@ class Textures:
 def _square(photo, size):
     "The middle square of a photo, as a tile."
     from PIL import Image
-    h, w = photo.shape[:2]; s = min(h, w)
-    return np.asarray(Image.fromarray(photo[(h - s) // 2:(h + s) // 2, (w - s) // 2:(w + s) // 2]).resize((size, size))) / 255.
+    h, w = photo.shape[:2]
+    s = min(h, w)
+    return np.asarray(Image.fromarray(photo[(h - s) // 2:(h + s) // 2,
+                                            (w - s) // 2:(w + s) // 2]).resize((size, size))) / 255.
 
 # %% ../../nbs/synth/23_textures.ipynb #35389787
 @patch
@@ -158,10 +196,12 @@ def look(self:Textures,
     v, # down, in tiles, (N,)
     width=0.): # of what is looked at, in tiles: picks the size that was made for it
     "Mix (N, 3) in 0..1 at a place of each tile."
-    level = (torch.as_tensor(width, device=self.device) * self.size).clamp(min=1).log2().long().clamp(max=self.levels - 1)
+    texels = (torch.as_tensor(width, device=self.device) * self.size).clamp(min=1)
+    level = texels.log2().long().clamp(max=self.levels - 1)
     s = self.size >> level
     i, j = ((x - x.floor()) * s for x in (v, u))
-    return self.bank[tile * self.texels + self.start[level] + (i.long() * s + j.long()).clamp(max=self.size ** 2 - 1)].float() / 255
+    return self.bank[tile * self.texels + self.start[level]
+                     + (i.long() * s + j.long()).clamp(max=self.size ** 2 - 1)].float() / 255
 
 # %% ../../nbs/synth/23_textures.ipynb #8dd024a0
 @lru_cache(maxsize=4)
@@ -172,3 +212,12 @@ def texture_bank(
     device='cpu'): # where to keep it
     "The bank with these settings, drawn once a process."
     return Textures(seed, each, 128, photos, device)
+
+# %% ../../nbs/synth/23_textures.ipynb #094bdd6f
+@patch
+def with_backdrops(self:Textures,
+    real): # a `BackdropBank`
+    "The same bank with real surroundings beside."
+    out = copy.copy(self)
+    out.real, out.backdrops = real, self.backdrops + real.photos
+    return out

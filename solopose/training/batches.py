@@ -72,7 +72,7 @@ class SynthSource:
 # %% ../../nbs/training/43c_batches.ipynb #1bcf4e7b
 def _stream(recipe, config, frames):
     "A stream of drawn clips for a recipe."
-    from solopose.synth.people import SynthStream
+    from solopose.synth.stream import SynthStream
     card = pick_device(recipe.device) == 'cuda'
     return SynthStream(recipe.pack or None, frames=frames, size=config.image_size, seed=recipe.seed + 100,
         motions=recipe.motions or None, skeleton=SKELETONS[config.skeleton],

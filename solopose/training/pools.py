@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
-from ..files import whole_file
 from ..skeleton import SKELETON
-from ..synth.people import KINDS, PELVIS, TRUTH, people_of, sample_of
+from ..files import whole_file
+from ..synth.people import KINDS, PELVIS, people_of
 from ..synth.scenes import SceneRange
+from ..synth.stream import TRUTH, sample_of
 
 # %% ../../nbs/training/40_pools.ipynb #0fbef502
 POOLS = dict(single=(0, 4, True), easy=(1, 4, True), clip=(2, 8, False),
