@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from ..cli import printable
 from ..model import create_model
+from .aim import crop_to_camera
 from .corrections import correct_backlight, fix_left_right, person_present
 from .poses import read_poses
 from .track import boxes_from_joints, find_person
@@ -90,6 +91,7 @@ def follow(
     boxes, # squares to begin with, (4,) or (T, 4), px
     zoom:int=2, # times the crop is refined
     progress:bool=False, # show a bar
+    fov:float=55., # angle of view of the film's longer side, degrees
 ): # `Reading`
     "Read the film, again with better squares, and return what the last pass says."
     from tqdm import tqdm
@@ -102,7 +104,9 @@ def follow(
             joints, confidence, xy, sure = read_poses(model, crops, tick=bar.update, places_only=not last)
             places = used[:, None, :2] + xy.numpy() * (used[:, None, 2:] - used[:, None, :2])
             if not last: boxes = boxes_from_joints(places, sure)
-    return Reading(times, joints.numpy(), confidence.numpy(), places, sure.numpy(), used)
+    joints = joints.numpy()
+    if model.config.aim == 'crop': joints = crop_to_camera(joints, used, (film.width, film.height), fov)
+    return Reading(times, joints, confidence.numpy(), places, sure.numpy(), used)
 
 # %% ../../nbs/predict/53_run.ipynb #c4fd19d7
 def _swapped(skeleton, swap, x):
@@ -133,17 +137,18 @@ def predict_video(
     max_frames=None, # stop after so many
     smooth:float=.06, # standard deviation of a Gaussian over time that smooths the answers, s; 0: none
     progress:bool=False, # show a bar
+    fov:float=55., # angle of view of the film's longer side, degrees, for models with aim='crop'
 ): # `Prediction`
     "3D poses of every frame of a video (section 4.1, many to many); `VideoError` if it cannot be read."
     began = time.perf_counter()
-    model = (model or create_model('solopose-tiny', pretrained=True)).eval()
+    model = (model or create_model('solopose-small', pretrained=True)).eval()
     named = isinstance(path, (str, os.PathLike))
     video = read_video(path, fps=fps, max_frames=max_frames, size=960) if named else path
     film = video if isinstance(video, Replay) else Replay(video)
     scale = video.width / video.source_size[0]
     if box is None: boxes = find_person(model, film, progress=progress)
     else: boxes, zoom = square_box(np.array(box, float) * scale), 0
-    read = settle(follow(model, film, boxes, zoom, progress), model.skeleton, smooth)
+    read = settle(follow(model, film, boxes, zoom, progress, fov), model.skeleton, smooth)
     return Prediction(_dataset(model, video, read, scale), film, time.perf_counter() - began)
 
 # %% ../../nbs/predict/53_run.ipynb #99418bc0
