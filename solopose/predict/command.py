@@ -53,17 +53,20 @@ def _presence(found):
     return [f'nobody found in {gone.sum()} of {len(gone)} frames of {name}: these are missing'] if gone.any() else []
 
 # %% ../../nbs/predict/55_command.ipynb #54f195e9
-def _predict(film, out, weights, device, box, fps, max_frames):
+def _predict(film, out, weights, device, box, fps, max_frames, fov, mirror):
     "The work of `solopose_predict`; returns the lines to print."
     if os.path.exists(out) and not os.path.isdir(out):
         raise ValueError(f'--out {out} is a file: name a folder')
     video = Replay(read_video(film, fps=fps, max_frames=max_frames, size=960)).prefetch() if film else None
     from solopose.model import create_model
+    from solopose.weights import load_weights
     from solopose.predict.poses import asset, demo_truth
     from solopose.predict.run import predict_video
     from solopose.predict.writers import write_results
-    model = create_model('solopose-tiny', pretrained=weights or True).to(choose_device(device))
-    found = predict_video(video or asset('demo.mp4'), model, box=box, fps=fps, max_frames=max_frames, progress=True)
+    model = load_weights(weights) if weights else create_model('solopose-small', pretrained=True)
+    model = model.to(choose_device(device))
+    found = predict_video(video or asset('demo.mp4'), model, box=box, fps=fps, max_frames=max_frames, fov=fov,
+                          mirror=mirror, progress=True)
     n, truth = len(found.poses.time), None if film else demo_truth()
     if truth is not None and len(truth.time) != n: truth = truth.isel(time=slice(n))
     made = write_results(found, out, truth)
@@ -81,6 +84,8 @@ def solopose_predict(
     box:Param('square around the person, left,top,right,bottom in pixels, if it is known', str)=None,
     fps:Param('resample the film to this rate; the rate of pictures', float)=None,
     max_frames:Param('stop after so many frames', int)=None,
+    fov:Param("angle of view of the film's longer side, degrees", float)=55.,
+    mirror:Param('read the mirrored film as well: steadier, half as fast', bool)=False,
 ):
     "3D poses of a video: writes poses.nc, poses.json and poses.html"
-    print('\n'.join(_predict(video, out, weights, device, parse_box(box), fps, max_frames)))
+    print('\n'.join(_predict(video, out, weights, device, parse_box(box), fps, max_frames, fov, mirror)))
