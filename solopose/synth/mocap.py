@@ -70,6 +70,39 @@ def _keep_take(m, report, part):
     with whole_file(part) as new:
         save_file(_packed(m), new, metadata=about)
 
+# %% ../../nbs/synth/22_mocap.ipynb #f6dc46dc
+def _join(parts, path, fps):
+    "One pack of many parts."
+    table, tensors, start = [], [], 0
+    for p in parts:
+        with safe_open(str(p), 'pt') as f:
+            about = f.metadata()
+        tensors.append(load_file(str(p)))
+        frames = len(tensors[-1]['root'])
+        fit = {k: float(about[k]) for k in WORST}
+        name = about['name']
+        table.append(dict(name=name, source=about['source'], split=split_of(name), start=start,
+                          frames=frames, **fit))
+        start += frames
+    about = dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG))
+    with whole_file(path) as part:
+        joined = {k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}
+        save_file(joined, str(part), metadata=about)
+
+# %% ../../nbs/synth/22_mocap.ipynb #22d00033
+def _motion_files(folder):
+    "Whatever in a folder, at any depth, is called as a motion file is."
+    files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in READERS)
+    if not files:
+        raise CaptureError(f'{folder}: no .bvh, .amc, .txt or .json file in it')
+    return files
+
+# %% ../../nbs/synth/22_mocap.ipynb #22d00034
+def _part_name(file, folder, fps, kw):
+    "Name of the part of a take; other options make another part."
+    options = hashlib.sha1(json.dumps(kw, sort_keys=True).encode()).hexdigest()[:8] if kw else ''
+    return file.relative_to(folder).as_posix().replace('/', '__') + f'@{fps:g}{options}.fit.safetensors'
+
 # %% ../../nbs/synth/22_mocap.ipynb #135723d8
 def build_motion_pack(
     folder, # with .bvh, .amc (and .asf), .txt or .json files, at any depth
@@ -113,39 +146,6 @@ def _remove(parts, only_empty=False):
     for p in kept:
         p.unlink()
     parts.rmdir()
-
-# %% ../../nbs/synth/22_mocap.ipynb #f6dc46dc
-def _join(parts, path, fps):
-    "One pack of many parts."
-    table, tensors, start = [], [], 0
-    for p in parts:
-        with safe_open(str(p), 'pt') as f:
-            about = f.metadata()
-        tensors.append(load_file(str(p)))
-        frames = len(tensors[-1]['root'])
-        fit = {k: float(about[k]) for k in WORST}
-        name = about['name']
-        table.append(dict(name=name, source=about['source'], split=split_of(name), start=start,
-                          frames=frames, **fit))
-        start += frames
-    about = dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG))
-    with whole_file(path) as part:
-        joined = {k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}
-        save_file(joined, str(part), metadata=about)
-
-# %% ../../nbs/synth/22_mocap.ipynb #22d00033
-def _motion_files(folder):
-    "Whatever in a folder, at any depth, is called as a motion file is."
-    files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in READERS)
-    if not files:
-        raise CaptureError(f'{folder}: no .bvh, .amc, .txt or .json file in it')
-    return files
-
-# %% ../../nbs/synth/22_mocap.ipynb #22d00034
-def _part_name(file, folder, fps, kw):
-    "Name of the part of a take; other options make another part."
-    options = hashlib.sha1(json.dumps(kw, sort_keys=True).encode()).hexdigest()[:8] if kw else ''
-    return file.relative_to(folder).as_posix().replace('/', '__') + f'@{fps:g}{options}.fit.safetensors'
 
 # %% ../../nbs/synth/22_mocap.ipynb #22d00040
 def _read_pack(path):
@@ -232,28 +232,6 @@ def draw(self:MotionPack,
         m = m.warped(rng, .15)
     return m.shaken(rng, rng.uniform(0, 1))
 
-# %% ../../nbs/synth/22_mocap.ipynb #52a622e1
-@call_parse
-def solopose_motions(
-    folder:Param('folder with motion files, at any depth', str),
-    out:Param('pack to write', str)='motions.safetensors',
-    fps:Param('frames per second to keep', float)=60.,
-    names:Param('JSON file {"role": "joint"} for joints whose names tell nothing', str)='',
-    unit:Param('of the files: m, cm, mm, inch, cmu or mm in one unit; told by the legs if left out', str)='',
-    up:Param('axis that points up in the files, such as z; told by the motion if left out', str)=''):
-    "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
-    try:
-        if not 1 <= fps <= 1000:
-            raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
-        kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
-        _say(build_motion_pack(folder, out, fps, **kw), out)
-    except (ValueError, OSError) as e:
-        print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('solopose_motions: interrupted; run it again to go on', file=sys.stderr)
-        sys.exit(130)
-
 # %% ../../nbs/synth/22_mocap.ipynb #22d00051
 def _read_names(path):
     "{role: joint} of a JSON file, or None without one."
@@ -279,3 +257,25 @@ def _say(left, path):
         print(f'left out: {why}')
     minutes = sum(k['frames'] for k in pack.takes) / pack.fps / 60
     print(f'{path}: {len(pack)} takes, {minutes:.1f} minutes, {Path(path).stat().st_size / 1e6:.1f} MB')
+
+# %% ../../nbs/synth/22_mocap.ipynb #52a622e1
+@call_parse
+def solopose_motions(
+    folder:Param('folder with motion files, at any depth', str),
+    out:Param('pack to write', str)='motions.safetensors',
+    fps:Param('frames per second to keep', float)=60.,
+    names:Param('JSON file {"role": "joint"} for joints whose names tell nothing', str)='',
+    unit:Param('of the files: m, cm, mm, inch, cmu or mm in one unit; told by the legs if left out', str)='',
+    up:Param('axis that points up in the files, such as z; told by the motion if left out', str)=''):
+    "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
+    try:
+        if not 1 <= fps <= 1000:
+            raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
+        kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
+        _say(build_motion_pack(folder, out, fps, **kw), out)
+    except (ValueError, OSError) as e:
+        print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('solopose_motions: interrupted; run it again to go on', file=sys.stderr)
+        sys.exit(130)

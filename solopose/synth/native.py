@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..cameras import Camera, intrinsics_from_fov, look_at
 from ..skeleton import SKELETON
+from . import films  # gives `People` its takes
 
 # %% ../../nbs/synth/29_native.ipynb #7b49c78a
 # cameras, frames/s, picture (width, height), distance and height of the cameras m, field of view degrees
@@ -110,7 +111,8 @@ def write_native(
     note.write_text(json.dumps(asked))
     recorded, new = record(people, dataset, draft, takes, seconds, seed, size), draft / 'tree'
     shutil.rmtree(new, ignore_errors=True)
-    getattr(import_module(f'solopose.data.{dataset}'), f'write_{dataset}')(new, recorded)
+    files = import_module(f"solopose.data.{dict(mpi='mpi_files').get(dataset, dataset)}")
+    getattr(files, f'write_{dataset}')(new, recorded)
     new.rename(root)
     shutil.rmtree(draft)
     return root
