@@ -1,5 +1,6 @@
 "Videos made on the spot, and the command line in a fresh process."
 import os, shutil, subprocess, sys
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 import pytest
@@ -7,17 +8,23 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@lru_cache(1)
+def person():
+    "Frames of the clip that ships, (80, 288, 288, 3) uint8: somebody who dances."
+    from solopose.predict.poses import asset
+    from solopose.video.frames import read_video
+    return np.stack(list(read_video(asset('demo.mp4'))))
+
+
 def pixels(n=12, width=160, height=120, seed=0):
-    "`n` frames, (n, height, width, 3) uint8: a bright upright figure that sways over a dark gradient."
-    y, x = np.mgrid[:height, :width]
-    noise = np.random.default_rng(seed).integers(0, 12, (height, width, 1))
-    back = (30 + 40 * y[..., None] / height + noise).repeat(3, -1)
-    out = []
-    for i in range(n):
-        centre = width / 2 + width / 12 * np.sin(i / 3)
-        body = ((x - centre) / (width / 9)) ** 2 + ((y - height / 2) / (height / 2.6)) ** 2 < 1
-        out.append(np.where(body[..., None], (210, 160, 120), back))
-    return np.stack(out).astype('uint8')
+    "`n` frames, (n, height, width, 3) uint8, that show a person: the shipped clip, cut to this shape."
+    from PIL import Image
+    side = person().shape[1]
+    w, h = (side * min(1, width / height), side * min(1, height / width))
+    cut = ((side - w) / 2, (side - h) / 2, (side + w) / 2, (side + h) / 2)
+    noise = np.random.default_rng(seed).integers(0, 3, (height, width, 1))
+    frames = [np.asarray(Image.fromarray(person()[i % 80]).resize((width, height), box=cut)) for i in range(n)]
+    return np.clip(np.stack(frames) + noise, 0, 255).astype('uint8')
 
 
 def make_video(path, frames=None, fps=25, times=None, codec='libx264', **kw):

@@ -176,12 +176,15 @@ def test_refuses_in_one_line(make, started):
 
 @pytest.mark.parametrize('make', STRANGE, ids=lambda f: f.__name__[1:])
 def test_strange_videos(make, started):
-    "Few frames, other shapes and uneven times give a pose for every frame, or a refusal in one line; never a traceback."
+    """Few frames, other shapes and uneven times give a pose for every frame, or a refusal in one line; never a
+    traceback. In 16 x 16 pixels nobody can be told: every pose is missing."""
     path, out, job = started[make]
     got = job.result()
     if got.returncode: return refused(got, path.name)
     ds = read_poses(out)
-    assert np.isfinite(ds.position).all() and (ds.sizes['time'] < 2 or (np.diff(ds.time) > 0).all())
+    seen = np.isfinite(ds.position)
+    assert seen.all() if make is not _tiny else not seen.any() and not ds.confidence.any()
+    assert ds.sizes['time'] < 2 or (np.diff(ds.time) > 0).all()
     for name in FILES: assert (out / name).stat().st_size > 0
 
 

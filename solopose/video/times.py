@@ -96,7 +96,7 @@ def smooth(
 ): # (T, ...) array
     "Values smoothed over time; the first and the last stand for what comes before and after."
     x = np.asarray(values)
-    if not seconds: return x
+    if not seconds or len(x) < 2: return x
     known = np.isfinite(x)
     if known.all() and (not np.ndim(times) or is_even(times)): return _gaussian(x, times, seconds)
     total, weight = (_gaussian(a, times, seconds) for a in (np.where(known, x, 0.), known.astype(float)))
