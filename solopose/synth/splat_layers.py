@@ -17,7 +17,7 @@ from .motion import Motion
 from .people import People, people_of
 from .scenes import SceneRange, light_of, random_light
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #64691b2a
+# %% ../../nbs/synth/28e_splat_layers.ipynb #5e14bb42
 _SEATED = dict(sit=3, stand=1)
 _DESK_ARMS = dict(reach=4, phone=2, guard=2, any=5, hang=1.5, fold=1, raise_both=1, hips=.5)
 def desk_motion(
@@ -28,14 +28,14 @@ def desk_motion(
     angles, path, name = random_motion(rng, n, fps, _SEATED, _DESK_ARMS)
     return Motion(angles, path, fps, 'desk ' + name)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #c3aad1a6
+# %% ../../nbs/synth/28e_splat_layers.ipynb #0fec355a
 def _actor(people, rng, frames, single, seated):
     "One person in motion, at a desk if `seated`."
     if seated: people.motion = desk_motion
     try: return people.actor(rng, frames, single=single)
     finally: people.__dict__.pop('motion', None)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #1c5fc57e
+# %% ../../nbs/synth/28e_splat_layers.ipynb #614de0f6
 UPPER = [SKELETON.index(k) for k in ('head', 'neck', 'l_shoulder', 'r_shoulder', 'l_elbow', 'r_elbow',
                                      'l_wrist', 'r_wrist')]
 def _direction(rng):
@@ -54,7 +54,7 @@ def _looking(rng, aim):
     c, s = np.cos(roll), np.sin(roll)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.stack([right, np.cross(aim, right), aim])
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #bd5708b7
+# %% ../../nbs/synth/28e_splat_layers.ipynb #e5afaee3
 def _smooth(mid, k=5):
     "A path (T, 2) averaged over 2 k + 1 frames."
     pad = np.pad(mid, ((k, k), (0, 0)), mode='edge')
@@ -71,7 +71,7 @@ def _following(p, size, margin):
     K[:, :2, 2], K[:, 2, 2] = size / 2 - size / side * mid, 1
     return K
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #ee86578b
+# %% ../../nbs/synth/28e_splat_layers.ipynb #23e084c9
 def layer_camera(
     rng, # numpy Generator
     joints, # (T, 15, 3), m, world
@@ -89,7 +89,7 @@ def layer_camera(
     cam = (held - eye) @ R.T
     return R, -R @ eye, _following(cam[..., :2] / cam[..., 2:], size, 1.75 if desk else 1.55)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #8d4ebbae
+# %% ../../nbs/synth/28e_splat_layers.ipynb #ef3d5b92
 def _cameras(rng, joints, size, desk, single):
     "K (T, 3, 3), R (T, 3, 3) and t (T, 3) of a layer."
     parts = [joints[i:i + 1] for i in range(len(joints))] if single else [joints]
@@ -102,7 +102,7 @@ def _lights(rng, n, scene, single):
     found = [random_light(rng, scene) for _ in range(n if single else 1)]
     return light_of(found * (n // len(found)))
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #43885a1e
+# %% ../../nbs/synth/28e_splat_layers.ipynb #7603236a
 def exposed(
     i, # pixels that show the person, (N,), numbers in the flattened pictures
     light, # of these pixels, (N, 3)
@@ -119,7 +119,7 @@ def exposed(
     out[i, 3] = 1
     return (out * 255).round().to(torch.uint8).view(frames, size, size, 4)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #56c92f4d
+# %% ../../nbs/synth/28e_splat_layers.ipynb #6001b4e2
 def layer_people(
     kind:str, # 'train' or 'test'
     pack=None, # BodyPack, its path, or None: the shipped one

@@ -14,13 +14,13 @@ from .drawing import CameraBatch, Hits, Rasterizer
 try: import numba
 except ImportError: numba = None
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #866903b6
+# %% ../../nbs/synth/26d_zbuffer.ipynb #a114eedb
 def _jit(f):
     if numba is None: return f
     try: return numba.njit(cache=True)(f)
     except RuntimeError: return numba.njit(f)  # nowhere to write a cache
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #26e82ff0
+# %% ../../nbs/synth/26d_zbuffer.ipynb #ccbb6150
 @_jit
 def _project(points, R, t, K):
     "Places and depth (V, 3) of vertices (V, 3): px, px, m."
@@ -34,7 +34,7 @@ def _project(points, R, t, K):
         out[i, 0], out[i, 1], out[i, 2] = (K[0, 0] * X + K[0, 2] * Z) * q, (K[1, 1] * Y + K[1, 2] * Z) * q, Z
     return out
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #5119c6ed
+# %% ../../nbs/synth/26d_zbuffer.ipynb #c4facebb
 @_jit
 def _fill(a, b, c, body, triangle, who, face, depth, u, v):
     "Write one triangle with corners (x, y, z) where it is the nearest so far."
@@ -55,7 +55,7 @@ def _fill(a, b, c, body, triangle, who, face, depth, u, v):
                 who[y, x], face[y, x], depth[y, x] = body, triangle, d
                 u[y, x], v[y, x] = l0 / a[2] * d, l1 / b[2] * d
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #6352f6a1
+# %% ../../nbs/synth/26d_zbuffer.ipynb #358a0861
 @_jit
 def _raster(points, faces, R, t, K, body, who, face, depth, u, v):
     "Write one body into one picture."
@@ -73,7 +73,7 @@ def _to_distance(K, who, depth):
             X, Y = (x + .5 - K[0, 2]) / K[0, 0], (y + .5 - K[1, 2]) / K[1, 1]
             depth[y, x] *= math.sqrt(X * X + Y * Y + 1)
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #358a0861
+# %% ../../nbs/synth/26d_zbuffer.ipynb #9866d1c1
 class ZBuffer(Rasterizer):
     "A `Rasterizer` on the CPU whose `trace` is compiled. Needs numba."
     def __init__(self,
@@ -86,7 +86,7 @@ class ZBuffer(Rasterizer):
         if str(device) != 'cpu': raise ValueError(f"device={device!r}: the z-buffer draws on 'cpu'")
         super().__init__(rest, faces, bodies, device)
 
-# %% ../../nbs/synth/26d_zbuffer.ipynb #9866d1c1
+# %% ../../nbs/synth/26d_zbuffer.ipynb #1d081daa
 @patch
 def trace(self:ZBuffer,
     shots:CameraBatch): # pictures to take

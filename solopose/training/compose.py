@@ -14,7 +14,7 @@ from ..skeleton import SKELETON
 from .effects import Dice, effects
 from .pools import mirror
 
-# %% ../../nbs/training/41a_compose.ipynb #dd0ea3fa
+# %% ../../nbs/training/41a_compose.ipynb #b8875d85
 def rotation2(
     angle): # (...), rad
     "Rotations of the picture, (..., 2, 2)."
@@ -27,7 +27,7 @@ def turned(
     "Points of the picture turned by an angle."
     return torch.einsum('nij,n...j->n...i', rotation2(angle), p)
 
-# %% ../../nbs/training/41a_compose.ipynb #6fced365
+# %% ../../nbs/training/41a_compose.ipynb #8cb2e0b6
 _NECK, _PELVIS = SKELETON.index('neck'), SKELETON.index('pelvis')
 def trunk_turn(
     uv): # joints in the layer, (n, T, 15, 2), px
@@ -35,7 +35,7 @@ def trunk_turn(
     d = (uv[:, :, _NECK] - uv[:, :, _PELVIS]).mean(1)
     return -math.pi / 2 - torch.atan2(d[:, 1], d[:, 0]), d.norm(dim=-1)
 
-# %% ../../nbs/training/41a_compose.ipynb #a9bb54d0
+# %% ../../nbs/training/41a_compose.ipynb #4f707a66
 UPPER = [SKELETON.index(k) for k in ('head', 'neck', 'l_shoulder', 'r_shoulder', 'l_elbow', 'r_elbow',
                                      'l_wrist', 'r_wrist', 'pelvis')]
 def _kept(desk, dice):
@@ -45,7 +45,7 @@ def _kept(desk, dice):
     if dice: desk = desk | (dice.uniform(len(desk)) < .10)
     return torch.where(desk[:, None], upper, torch.ones_like(upper))
 
-# %% ../../nbs/training/41a_compose.ipynb #4f707a66
+# %% ../../nbs/training/41a_compose.ipynb #6155031b
 def _box(p, keep, margin):
     "Middle (n, T, 2) of the box of the kept joints in each frame, and side (n,) of the largest."
     keep = keep[:, None, :, None]
@@ -63,7 +63,7 @@ def _misjudged(mid, side, dice):
     shift = shift + .012 * dice.normal(n, T, 2)
     return mid + shift * side[:, None, None], side * zoom
 
-# %% ../../nbs/training/41a_compose.ipynb #6155031b
+# %% ../../nbs/training/41a_compose.ipynb #28630c42
 def squares(
     uv, # joints in the layer, (n, T, 15, 2), px
     desk, # who sits at a desk, (n,) bool
@@ -75,7 +75,7 @@ def squares(
     if dice: mid, side = _misjudged(mid, side, dice)
     return turned(-angle, mid), side
 
-# %% ../../nbs/training/41a_compose.ipynb #a4019a85
+# %% ../../nbs/training/41a_compose.ipynb #1da1bb54
 def lookup_grid(
     mid, # of the square, (n, T, 2), px of the layer
     side, # (n,), px of the layer
@@ -96,7 +96,7 @@ def look_through(
     x = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], 1)
     return F.grid_sample(x, grid.flatten(0, 1), align_corners=False).unflatten(0, rgba.shape[:2])
 
-# %% ../../nbs/training/41a_compose.ipynb #c1219c29
+# %% ../../nbs/training/41a_compose.ipynb #8145ce8a
 def aim_at(
     ray): # directions (..., 3), camera
     "Smallest rotations (..., 3, 3) that take directions to the optical axis, as `aim_rotation`."
@@ -105,7 +105,7 @@ def aim_at(
     rows = [1 - x * x * k, -x * y * k, -x, -x * y * k, 1 - y * y * k, -y, x, y, z]
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
-# %% ../../nbs/training/41a_compose.ipynb #b5e992b7
+# %% ../../nbs/training/41a_compose.ipynb #8becad9c
 def square_truth(
     layer:dict, # joints (n, T, 15, 3) mm camera, uv (n, T, 15, 2) px, K (n, T, 3, 3)
     mid, # of the square, (n, T, 2), px
@@ -119,7 +119,7 @@ def square_truth(
     x = torch.cat([turned(angle, x[..., :2]), x[..., 2:]], -1)
     return x, turned(angle, uv - mid[:, :, None]) / side[:, None, None, None] + .5
 
-# %% ../../nbs/training/41a_compose.ipynb #39d02f76
+# %% ../../nbs/training/41a_compose.ipynb #50eda47a
 def random_windows(
     places, # pictures of places, (N, 3, H, W) uint8
     n:int, # windows
@@ -136,7 +136,7 @@ def random_windows(
     out = F.grid_sample(places[i].float() / 255, grid, padding_mode='reflection', align_corners=False)
     return out[:, None]
 
-# %% ../../nbs/training/41a_compose.ipynb #50eda47a
+# %% ../../nbs/training/41a_compose.ipynb #6fd22337
 def obstacles(
     n:int, # masks
     size:int, # px
@@ -149,7 +149,7 @@ def obstacles(
     box, ellipse = p.abs().amax(-1) < 1, p.square().sum(-1) < 1
     return torch.where((dice.uniform(n) < .6)[:, None, None], box, ellipse)[:, None, None].float()
 
-# %% ../../nbs/training/41a_compose.ipynb #7ac9e799
+# %% ../../nbs/training/41a_compose.ipynb #f022f0d2
 def bystanders(
     other, # layers of other people, (n, T, h, w, 4) uint8
     square, # middle (n, T, 2) px and side (n,) px of the person's square, and its angle (n,) rad
@@ -173,7 +173,7 @@ def lay_over(
     "Pictures with something before them."
     return behind * (1 - front[:, :, 3:]) + front[:, :, :3]
 
-# %% ../../nbs/training/41a_compose.ipynb #3c798d4b
+# %% ../../nbs/training/41a_compose.ipynb #b79a8e58
 def _random_angle(uv, wide, dice):
     "Angle of each square, (n,) rad: mostly near the upright trunk, else near the camera's own."
     up, length = trunk_turn(uv)
@@ -186,7 +186,7 @@ def _place(places, n, size, dice):
     out, plain = random_windows(places, n, size, dice), (dice.uniform(n) < .08).view(n, 1, 1, 1, 1)
     return torch.where(plain, dice.uniform(n, 1, 3, 1, 1).expand_as(out), out)
 
-# %% ../../nbs/training/41a_compose.ipynb #b79a8e58
+# %% ../../nbs/training/41a_compose.ipynb #b53382c0
 def _person(rgba, grid, dice):
     "The person in the square with a random light of its own."
     n, x = len(rgba), look_through(rgba, grid)
@@ -202,7 +202,7 @@ def _furniture(x, grid, desk, wide, places, dice):
     mask = torch.maximum(things.expand(*x.shape[:2], 1, size, size), below.float())
     return x * (1 - mask) + stuff * mask
 
-# %% ../../nbs/training/41a_compose.ipynb #b53382c0
+# %% ../../nbs/training/41a_compose.ipynb #c1837024
 def _seen(layer, other, places, square, size, dice):
     "Pictures (n, T, 3, S, S) of the squares before the lens."
     n, wide = len(other), other.shape[2]
@@ -214,7 +214,7 @@ def _seen(layer, other, places, square, size, dice):
     x = lay_over(x, bystanders(other, square, size, .08, (.7, 1.3), .4, dice))
     return _furniture(x, grid, layer['desk'], wide, places, dice)
 
-# %% ../../nbs/training/41a_compose.ipynb #c1837024
+# %% ../../nbs/training/41a_compose.ipynb #31e0db36
 def compose(
     layer:dict, # rgba (n, T, h, h, 4) uint8, joints mm, uv px, K px and desk (n,), as of `draw_layer`
     other, # layers of other people, (n, T, h, h, 4) uint8

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-# %% ../../nbs/training/40b_effects.ipynb #833536ab
+# %% ../../nbs/training/40b_effects.ipynb #bf9d82f2
 class Dice:
     "Random numbers of a generator, on its device."
     def __init__(self,
@@ -20,7 +20,7 @@ class Dice:
     def normal(self, *shape): return torch.randn(*shape, generator=self.generator, device=self.device)
     def sign(self, n): return torch.where(self.uniform(n) < .5, -1., 1.)
 
-# %% ../../nbs/training/40b_effects.ipynb #a7c99f68
+# %% ../../nbs/training/40b_effects.ipynb #6135c85e
 _BRIGHT = torch.tensor([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
     [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
@@ -29,7 +29,7 @@ _COLOUR = torch.full((8, 8), 99.)
 _COLOUR[:4, :4] = torch.tensor([[17., 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
 _YCC = torch.tensor([[.299, .587, .114], [-.168736, -.331264, .5], [.5, -.418688, -.081312]])
 
-# %% ../../nbs/training/40b_effects.ipynb #0f854010
+# %% ../../nbs/training/40b_effects.ipynb #a9e1a9ae
 def cosines():
     "The matrix (8, 8) of the discrete cosine transform."
     k = torch.arange(8).float()
@@ -37,7 +37,7 @@ def cosines():
     out[0] /= math.sqrt(2)
     return out
 
-# %% ../../nbs/training/40b_effects.ipynb #d61bc683
+# %% ../../nbs/training/40b_effects.ipynb #cb449c60
 def rounded_blocks(
     x, # one channel, (N, h, w), 0..255 less 128
     steps): # of the amplitudes, (N, 8, 8)
@@ -48,7 +48,7 @@ def rounded_blocks(
     kept = ((D @ blocks @ D.T) / steps).round() * steps
     return (D.T @ kept @ D).transpose(2, 3).reshape(-1, h, w)
 
-# %% ../../nbs/training/40b_effects.ipynb #fd3c9000
+# %% ../../nbs/training/40b_effects.ipynb #64ab5d91
 def _channel(y, k, scale):
     "Channel k (N, S, S) of YCbCr pictures after JPEG."
     x = F.avg_pool2d(y[:, k:k + 1], 2)[:, 0] if k else y[:, 0]
@@ -69,7 +69,7 @@ def jpeg(
     y = torch.stack([_channel(y, k, scale) for k in range(3)], 1) + middle
     return (torch.einsum('ij,njyx->niyx', torch.linalg.inv(turn), y) / 255).clamp(0, 1)
 
-# %% ../../nbs/training/40b_effects.ipynb #2b200e18
+# %% ../../nbs/training/40b_effects.ipynb #9d14ca25
 def blur(
     x, # pictures (N, C, S, S)
     sigma): # px
@@ -89,7 +89,7 @@ def smear(
     moved = [torch.roll(x, (round(s * math.sin(angle)), round(s * math.cos(angle))), (-2, -1)) for s in steps]
     return sum(moved) / 5
 
-# %% ../../nbs/training/40b_effects.ipynb #b78cdba4
+# %% ../../nbs/training/40b_effects.ipynb #ccec6805
 def fewer_pixels(
     x, # pictures (N, C, S, S)
     side): # px
@@ -106,7 +106,7 @@ def _lens(x, u):
     if u[7] < .12: y = (y + .35 * (y - blur(y, 2.))).clamp(0, 1)
     return y.unflatten(0, x.shape[:2])
 
-# %% ../../nbs/training/40b_effects.ipynb #5c7c4b05
+# %% ../../nbs/training/40b_effects.ipynb #2764898e
 def _each(v): return v.view(-1, 1, 1, 1, 1)
 
 def tone(
@@ -125,7 +125,7 @@ def tone(
     x = (mean + (x - mean) * _each((1 + contrast).clamp(.3, 1.9))).clamp(0, 1)
     return torch.where(_each(d.uniform(n) < .1), x.mean(2, keepdim=True).expand_as(x), x)
 
-# %% ../../nbs/training/40b_effects.ipynb #2764898e
+# %% ../../nbs/training/40b_effects.ipynb #00cdfab9
 def sensor(
     x, # clips (n, T, 3, S, S), 0..1
     dice:Dice): # random numbers
@@ -136,7 +136,7 @@ def sensor(
     levels = _each(torch.where(d.uniform(n) < .03, 4 + 12 * d.uniform(n), 255.))
     return (x.clamp(0, 1) * levels).round() / levels
 
-# %% ../../nbs/training/40b_effects.ipynb #0858f15e
+# %% ../../nbs/training/40b_effects.ipynb #99ed3689
 def codec(
     x, # clips (n, T, 3, S, S), 0..1
     dice:Dice): # random numbers

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..files import read_npz, write_npz
 from ..synth.splat_layers import draw_layer, layer_people
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #22c73f5c
+# %% ../../nbs/training/40a_layer_pool.ipynb #7ee0feb3
 @dataclass
 class DrawJob:
     "What one process draws."
@@ -35,7 +35,7 @@ class DrawJob:
     @property
     def name(self): return f'{"single" if self.single else "clip"}_{self.kind}_{self.rank:03d}'
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #7ee0feb3
+# %% ../../nbs/training/40a_layer_pool.ipynb #57ac02e3
 KEYS = ('rgba', 'joints', 'uv', 'K') # of a layer, frame by frame
 def draw_shard(
     job:DrawJob, # what to draw
@@ -49,7 +49,7 @@ def draw_shard(
     write_npz(path, desk=[d['desk'] for d in drawn], **arrays)
     return path
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #6840fbec
+# %% ../../nbs/training/40a_layer_pool.ipynb #01815f43
 def draw_shards(
     job:DrawJob): # what to draw
     "Draw shards, all or without end; what a process runs."
@@ -62,7 +62,7 @@ def draw_shards(
         elif os.getppid() == parent: time.sleep(.2)
         if os.getppid() != parent: return
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #c6df83dc
+# %% ../../nbs/training/40a_layer_pool.ipynb #bcdeda95
 def draw_jobs(
     base:DrawJob, # folder, seed, size, pack, motions and layers of a shard of single frames
     processes:int, # that draw for training
@@ -77,7 +77,7 @@ def draw_jobs(
     clips = min(processes - 1, max(1, round(processes * clip_share)))
     return out + [replace(base, rank=r, **(clip if r < clips else {})) for r in range(processes)]
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #9c4e2aa0
+# %% ../../nbs/training/40a_layer_pool.ipynb #0f2ee7fb
 def draw_from(
     settings:dict): # fields of a `DrawJob`
     "`draw_shards` for a process of its own."
@@ -97,7 +97,7 @@ class Drawers:
         for p in self.processes: p.terminate()
         for p in self.processes: p.join()
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #0f2ee7fb
+# %% ../../nbs/training/40a_layer_pool.ipynb #2d9a3f0a
 @patch
 def check(self:Drawers):
     "ChildProcessError if a process has failed; its own words stand in the log."
@@ -106,7 +106,7 @@ def check(self:Drawers):
     raise ChildProcessError(f'{len(failed)} of {len(self.processes)} drawing processes ended with code '
                             f'{failed[0].exitcode}: read their message above, then run the command again')
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #0833fd61
+# %% ../../nbs/training/40a_layer_pool.ipynb #dbf030cf
 class LayerPool:
     "Layers of T frames in the memory of a device."
     def __init__(self,
@@ -123,7 +123,7 @@ class LayerPool:
 
 def _kind(key): return torch.uint8 if key == 'rgba' else torch.float32
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #dbf030cf
+# %% ../../nbs/training/40a_layer_pool.ipynb #fd543a2c
 @patch
 def add(self:LayerPool,
     path): # of `draw_shard`
@@ -139,7 +139,7 @@ def add(self:LayerPool,
     self.at, self.n = at + n, max(self.n, at + n)
     return n * self.frames
 
-# %% ../../nbs/training/40a_layer_pool.ipynb #f6e60284
+# %% ../../nbs/training/40a_layer_pool.ipynb #f0da43bc
 @patch
 def sample(self:LayerPool,
     n:int, # layers

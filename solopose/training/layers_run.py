@@ -28,7 +28,7 @@ from .optimizer import optimizer_for, parameter_groups
 from .recipe import Recipe, pick_device
 from ..weights import load_weights, save_weights
 
-# %% ../../nbs/training/44a_layers_run.ipynb #192d5c74
+# %% ../../nbs/training/44a_layers_run.ipynb #f46bbc98
 @dataclass
 class LayersRecipe:
     "What decides a run on layers."
@@ -60,7 +60,7 @@ class LayersRecipe:
     seed:int=1 # of everything
     device:str='auto' # 'auto', 'cpu' or 'cuda'
 
-# %% ../../nbs/training/44a_layers_run.ipynb #f46bbc98
+# %% ../../nbs/training/44a_layers_run.ipynb #3f011001
 def checked(
     r:LayersRecipe): # to check
     "The recipe. ValueError in one line for what cannot work."
@@ -76,7 +76,7 @@ def checked(
         raise ValueError('--encoder is missing: write it with `solopose_blazepose full`')
     return r
 
-# %% ../../nbs/training/44a_layers_run.ipynb #41337b0c
+# %% ../../nbs/training/44a_layers_run.ipynb #1ed01c27
 def rate_at(
     step:int, # number of the step
     done:float): # share of the run, 0..1
@@ -84,7 +84,7 @@ def rate_at(
     fall = 1 if done < .25 else .5 + .5 * math.cos(math.pi * (done - .25) / .75)
     return min(1, (step + 1) / 200) * fall + 1e-3
 
-# %% ../../nbs/training/44a_layers_run.ipynb #98925727
+# %% ../../nbs/training/44a_layers_run.ipynb #d0657439
 def _groups(net, recipe):
     "Parameter groups with their peak rates; the tower's is AdamW's alone and is not decayed."
     rates = Recipe(lr=recipe.lr, optimizer='muon', encoder_lr=recipe.tower_lr / recipe.lr, weight_decay=.05)
@@ -95,7 +95,7 @@ def _groups(net, recipe):
         if g['encoder']: g['use_fallback'], g['weight_decay'] = True, 0.
     return optimizer_for(groups, rates)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #ba4b47a1
+# %% ../../nbs/training/44a_layers_run.ipynb #19ffc80c
 class LayersRun:
     "A training run on layers."
     def __init__(self,
@@ -118,7 +118,7 @@ def _network(recipe):
     net.encoder.trainable = False
     return net.train()
 
-# %% ../../nbs/training/44a_layers_run.ipynb #19ffc80c
+# %% ../../nbs/training/44a_layers_run.ipynb #31b22eda
 @patch
 def open_pools(self:LayersRun):
     "Make room for layers, and cut the pictures of places."
@@ -135,7 +135,7 @@ def open_pools(self:LayersRun):
         cut = torch.from_numpy(np.stack([bank.cut(rng, r.layer) for _ in range(n)]))
         self.places[kind] = cut.permute(0, 3, 1, 2).contiguous().to(self.device)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #45b6c580
+# %% ../../nbs/training/44a_layers_run.ipynb #7b0d7141
 @patch
 def fetch(self:LayersRun,
     most:int=6): # shards
@@ -158,7 +158,7 @@ def wait_for_layers(self:LayersRun,
             drawers.check()
             time.sleep(.2)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #ba307eca
+# %% ../../nbs/training/44a_layers_run.ipynb #af4a9e99
 @patch
 def batch(self:LayersRun,
     single:bool): # single frames, or clips
@@ -170,7 +170,7 @@ def batch(self:LayersRun,
     layer = pool.sample(n, self.generator, single)
     with torch.no_grad(): return compose(layer, other, self.places['train'], self.generator, self.size)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #af4a9e99
+# %% ../../nbs/training/44a_layers_run.ipynb #0f1c2e52
 @patch
 def learn(self:LayersRun,
     done:float): # share of the run
@@ -198,7 +198,7 @@ def average(self:LayersRun):
     pairs = [(e, p) for e, p in pairs if e.is_floating_point()]
     torch._foreach_lerp_([e for e, _ in pairs], [p for _, p in pairs], 1 - decay)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #2a021e9d
+# %% ../../nbs/training/44a_layers_run.ipynb #2d156a74
 @patch
 @torch.no_grad()
 def answers(self:LayersRun,
@@ -227,7 +227,7 @@ def evaluate(self:LayersRun):
     self.curve.append(row)
     return row
 
-# %% ../../nbs/training/44a_layers_run.ipynb #318b6d2d
+# %% ../../nbs/training/44a_layers_run.ipynb #ae07ecd2
 COUNTERS = ('step', 'frames', 'layers', 'session', 'seconds', 'frozen', 'curve', 'losses')
 @patch
 def save(self:LayersRun):
@@ -254,7 +254,7 @@ def load(self:LayersRun):
     self.session += 1
     self.net.encoder.trainable = not self.frozen
 
-# %% ../../nbs/training/44a_layers_run.ipynb #fc6a5412
+# %% ../../nbs/training/44a_layers_run.ipynb #04c8226b
 @patch
 def done(self:LayersRun):
     "Share of the run that is done; 1 or more: stop."
@@ -268,7 +268,7 @@ def thaw(self:LayersRun):
     self.frozen, self.net.encoder.trainable = False, True
     self.weights('frozen.safetensors')
 
-# %% ../../nbs/training/44a_layers_run.ipynb #04c8226b
+# %% ../../nbs/training/44a_layers_run.ipynb #c3c0dfd7
 @patch
 def weights(self:LayersRun,
     name:str='weights.safetensors'): # of the file in the run folder
@@ -281,7 +281,7 @@ def weights(self:LayersRun,
                         frames_seen=self.frames, layers=self.layers, seconds=round(self.seconds),
                         device=self.device.type, torch=torch.__version__, run=r | files, curve=self.curve)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #c3c0dfd7
+# %% ../../nbs/training/44a_layers_run.ipynb #2602809d
 @patch
 def note(self:LayersRun,
     terms:dict): # of `learn`
@@ -292,7 +292,7 @@ def note(self:LayersRun,
     self.losses.append(row)
     return row
 
-# %% ../../nbs/training/44a_layers_run.ipynb #1443d8ef
+# %% ../../nbs/training/44a_layers_run.ipynb #1fce2f0f
 @patch
 def train(self:LayersRun):
     "Learn until the run is done, or interrupted: then the checkpoint is written and the next call goes on."
@@ -315,7 +315,7 @@ def train(self:LayersRun):
                 self.save()
                 saved = now
 
-# %% ../../nbs/training/44a_layers_run.ipynb #1fce2f0f
+# %% ../../nbs/training/44a_layers_run.ipynb #56e8ab00
 @patch
 def begin(self:LayersRun,
     drawers:Drawers): # at work
@@ -327,7 +327,7 @@ def begin(self:LayersRun,
     self.net.encoder.trunk.standardise(frames)
     self.ema.load_state_dict(self.net.state_dict())
 
-# %% ../../nbs/training/44a_layers_run.ipynb #56e8ab00
+# %% ../../nbs/training/44a_layers_run.ipynb #6045a3c8
 def train_layers(
     recipe:LayersRecipe): # what decides the run
     "Draw, learn, measure, write weights.safetensors, curve.json, losses.json and run.json; returns the run."
@@ -358,7 +358,7 @@ def _finish(run):
     write_json(run.out / 'run.json', asdict(run.recipe) | {k: getattr(run, k) for k in COUNTERS[:5]})
     return run
 
-# %% ../../nbs/training/44a_layers_run.ipynb #b3797db5
+# %% ../../nbs/training/44a_layers_run.ipynb #70493c3b
 def _run(given):
     "Train as the flags say."
     try: settings = json.loads(given.pop('set'))
@@ -371,7 +371,7 @@ def _leave(text, code):
     print(f'solopose_train_layers: {" ".join(text.split())}', file=sys.stderr)
     sys.exit(code)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #70493c3b
+# %% ../../nbs/training/44a_layers_run.ipynb #220b7fd2
 @call_parse
 def solopose_train_layers(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/small',
