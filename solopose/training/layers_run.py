@@ -118,7 +118,7 @@ def _network(recipe):
     net.encoder.trainable = False
     return net.train()
 
-# %% ../../nbs/training/44a_layers_run.ipynb #31b22eda
+# %% ../../nbs/training/44a_layers_run.ipynb #7b0d7141
 @patch
 def open_pools(self:LayersRun):
     "Make room for layers, and cut the pictures of places."
@@ -135,7 +135,7 @@ def open_pools(self:LayersRun):
         cut = torch.from_numpy(np.stack([bank.cut(rng, r.layer) for _ in range(n)]))
         self.places[kind] = cut.permute(0, 3, 1, 2).contiguous().to(self.device)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #7b0d7141
+# %% ../../nbs/training/44a_layers_run.ipynb #0f1c2e52
 @patch
 def fetch(self:LayersRun,
     most:int=6): # shards
@@ -158,7 +158,7 @@ def wait_for_layers(self:LayersRun,
             drawers.check()
             time.sleep(.2)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #af4a9e99
+# %% ../../nbs/training/44a_layers_run.ipynb #318b6d2d
 @patch
 def batch(self:LayersRun,
     single:bool): # single frames, or clips
@@ -170,7 +170,7 @@ def batch(self:LayersRun,
     layer = pool.sample(n, self.generator, single)
     with torch.no_grad(): return compose(layer, other, self.places['train'], self.generator, self.size)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #0f1c2e52
+# %% ../../nbs/training/44a_layers_run.ipynb #fc6a5412
 @patch
 def learn(self:LayersRun,
     done:float): # share of the run
@@ -198,7 +198,7 @@ def average(self:LayersRun):
     pairs = [(e, p) for e, p in pairs if e.is_floating_point()]
     torch._foreach_lerp_([e for e, _ in pairs], [p for _, p in pairs], 1 - decay)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #2d156a74
+# %% ../../nbs/training/44a_layers_run.ipynb #2602809d
 @patch
 @torch.no_grad()
 def answers(self:LayersRun,
@@ -227,7 +227,7 @@ def evaluate(self:LayersRun):
     self.curve.append(row)
     return row
 
-# %% ../../nbs/training/44a_layers_run.ipynb #ae07ecd2
+# %% ../../nbs/training/44a_layers_run.ipynb #56e8ab00
 COUNTERS = ('step', 'frames', 'layers', 'session', 'seconds', 'frozen', 'curve', 'losses')
 @patch
 def save(self:LayersRun):
@@ -254,7 +254,7 @@ def load(self:LayersRun):
     self.session += 1
     self.net.encoder.trainable = not self.frozen
 
-# %% ../../nbs/training/44a_layers_run.ipynb #04c8226b
+# %% ../../nbs/training/44a_layers_run.ipynb #70493c3b
 @patch
 def done(self:LayersRun):
     "Share of the run that is done; 1 or more: stop."
@@ -268,7 +268,7 @@ def thaw(self:LayersRun):
     self.frozen, self.net.encoder.trainable = False, True
     self.weights('frozen.safetensors')
 
-# %% ../../nbs/training/44a_layers_run.ipynb #c3c0dfd7
+# %% ../../nbs/training/44a_layers_run.ipynb #6f4435f9
 @patch
 def weights(self:LayersRun,
     name:str='weights.safetensors'): # of the file in the run folder
@@ -281,7 +281,7 @@ def weights(self:LayersRun,
                         frames_seen=self.frames, layers=self.layers, seconds=round(self.seconds),
                         device=self.device.type, torch=torch.__version__, run=r | files, curve=self.curve)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #2602809d
+# %% ../../nbs/training/44a_layers_run.ipynb #5b31ae3b
 @patch
 def note(self:LayersRun,
     terms:dict): # of `learn`
@@ -292,7 +292,7 @@ def note(self:LayersRun,
     self.losses.append(row)
     return row
 
-# %% ../../nbs/training/44a_layers_run.ipynb #1fce2f0f
+# %% ../../nbs/training/44a_layers_run.ipynb #2bf29b06
 @patch
 def train(self:LayersRun):
     "Learn until the run is done, or interrupted: then the checkpoint is written and the next call goes on."
@@ -315,7 +315,7 @@ def train(self:LayersRun):
                 self.save()
                 saved = now
 
-# %% ../../nbs/training/44a_layers_run.ipynb #56e8ab00
+# %% ../../nbs/training/44a_layers_run.ipynb #2fc1b4f6
 @patch
 def begin(self:LayersRun,
     drawers:Drawers): # at work
@@ -327,7 +327,7 @@ def begin(self:LayersRun,
     self.net.encoder.trunk.standardise(frames)
     self.ema.load_state_dict(self.net.state_dict())
 
-# %% ../../nbs/training/44a_layers_run.ipynb #6045a3c8
+# %% ../../nbs/training/44a_layers_run.ipynb #e9c15cd5
 def train_layers(
     recipe:LayersRecipe): # what decides the run
     "Draw, learn, measure, write weights.safetensors, curve.json, losses.json and run.json; returns the run."
@@ -358,7 +358,7 @@ def _finish(run):
     write_json(run.out / 'run.json', asdict(run.recipe) | {k: getattr(run, k) for k in COUNTERS[:5]})
     return run
 
-# %% ../../nbs/training/44a_layers_run.ipynb #70493c3b
+# %% ../../nbs/training/44a_layers_run.ipynb #38a6eedb
 def _run(given):
     "Train as the flags say."
     try: settings = json.loads(given.pop('set'))
@@ -371,7 +371,7 @@ def _leave(text, code):
     print(f'solopose_train_layers: {" ".join(text.split())}', file=sys.stderr)
     sys.exit(code)
 
-# %% ../../nbs/training/44a_layers_run.ipynb #220b7fd2
+# %% ../../nbs/training/44a_layers_run.ipynb #1ce6321a
 @call_parse
 def solopose_train_layers(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/small',
