@@ -89,7 +89,7 @@ def layer_camera(
     cam = (held - eye) @ R.T
     return R, -R @ eye, _following(cam[..., :2] / cam[..., 2:], size, 1.75 if desk else 1.55)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #ef3d5b92
+# %% ../../nbs/synth/28e_splat_layers.ipynb #43885a1e
 def _cameras(rng, joints, size, desk, single):
     "K (T, 3, 3), R (T, 3, 3) and t (T, 3) of a layer."
     parts = [joints[i:i + 1] for i in range(len(joints))] if single else [joints]
@@ -102,7 +102,7 @@ def _lights(rng, n, scene, single):
     found = [random_light(rng, scene) for _ in range(n if single else 1)]
     return light_of(found * (n // len(found)))
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #7603236a
+# %% ../../nbs/synth/28e_splat_layers.ipynb #ab8afc52
 def exposed(
     i, # pixels that show the person, (N,), numbers in the flattened pictures
     light, # of these pixels, (N, 3)
@@ -119,7 +119,7 @@ def exposed(
     out[i, 3] = 1
     return (out * 255).round().to(torch.uint8).view(frames, size, size, 4)
 
-# %% ../../nbs/synth/28e_splat_layers.ipynb #6001b4e2
+# %% ../../nbs/synth/28e_splat_layers.ipynb #eb576308
 def layer_people(
     kind:str, # 'train' or 'test'
     pack=None, # BodyPack, its path, or None: the shipped one
