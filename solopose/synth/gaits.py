@@ -192,10 +192,13 @@ def _smoothed(rng, n, fps, compose, turn=35.):
 def random_motion(
     rng, # numpy Generator
     n:int, # frames
-    fps:float=25.): # frames per second
+    fps:float=25., # frames per second
+    leg_odds:dict|None=None, # family -> odds; None: all families
+    arm_odds:dict|None=None): # likewise
     "A smooth random motion: angles {name: (n,) degrees}, path (n, 3) m as in `Motion`, and its name."
     def compose(t):
-        legs, arms, side = _pick(rng, _LEG_ODDS), _pick(rng, _ARM_ODDS), str(rng.choice(['l', 'r']))
+        legs, arms = _pick(rng, leg_odds or _LEG_ODDS), _pick(rng, arm_odds or _ARM_ODDS)
+        side = str(rng.choice(['l', 'r']))
         if legs in ('gait', 'jump'):
             return _cyclic(rng, t, legs, arms, side)
         x, name = _planted(rng, t, legs, arms, side)

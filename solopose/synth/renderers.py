@@ -18,10 +18,13 @@ def new_bodies(
     faces, # triangles, (F, 3)
     bodies:int=2, # most people at once
     device:str='cpu', # 'cpu' or 'cuda'
-    how:str='auto'): # 'auto', 'raycast' or 'splat'
+    how:str='auto'): # 'auto', 'raycast', 'splat' or 'zbuffer': splats in numba
     "`Bodies` that are ray cast if `warp-lang` is installed, else splatted."
-    if how not in ('auto', 'raycast', 'splat'):
-        raise ValueError(f"how={how!r}: choose 'auto', 'raycast' or 'splat'")
+    if how not in ('auto', 'raycast', 'splat', 'zbuffer'):
+        raise ValueError(f"how={how!r}: choose 'auto', 'raycast', 'splat' or 'zbuffer'")
+    if how == 'zbuffer':
+        from solopose.synth.zbuffer import ZBuffer
+        return ZBuffer(rest, faces, bodies, device)
     if how == 'splat': return Rasterizer(rest, faces, bodies, device)
     try: from solopose.synth.raycast import RayCaster
     except ModuleNotFoundError as e:
