@@ -42,7 +42,8 @@ def test_wheel_says_what_it_is(wheel):
     version = re.search(r"__version__ = [\"'](.+)[\"']", (ROOT / 'solopose' / '__init__.py').read_text())[1]
     for line in (f'Version: {version}', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.11'):
         assert line in meta or line.replace('License-Expression', 'License') in meta, line
-    for name in 'solopose_predict', 'solopose_demo', 'solopose_train': assert f'{name} =' in points.replace('=', ' =')
+    for name in 'solopose_predict', 'solopose_demo', 'solopose_train':
+        assert re.search(rf'^{name} *=', points, re.M), points
 
 
 def fresh(code):

@@ -89,5 +89,5 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     assert np.abs(position[:, skeleton.index('pelvis')]).max() < 1e-3
     _, text, page = write_results(found, tmp_path / 'out')
     said = json.loads(text.read_text())
-    assert said['keypoint'] == list(skeleton.joints) and said['parents'] == list(
+    assert said['keypoints'] == list(skeleton.joints) and said['parents'] == list(
         skeleton.parents) and page.stat().st_size > 10_000
