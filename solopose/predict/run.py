@@ -130,13 +130,13 @@ def settle(
     read, # a `Reading`
     skeleton, # of its joints
     seconds:float=.06, # standard deviation of the smoothing; 0: none
-    presence:float=None, # confidence from which somebody is there; None: told by the weights of the places
+    presence:float=None, # confidence that is wanted as well, before somebody is said to be there
 ): # `Reading`; NaN and confidence 0 where nobody is
     "Sides made consistent, frames without anybody emptied, the rest smoothed over time."
     swap = fix_left_right(read.joints, skeleton=skeleton)
     joints, confidence, places = (_swapped(skeleton, swap, x) for x in read[1:4])
-    if presence is None: there = person_present(read.sure, read.times)
-    else: there = person_present(read.confidence, read.times, presence)
+    there = person_present(read.sure, read.times)
+    if presence is not None: there &= person_present(read.confidence, read.times, presence)
     there = there[:, None, None]
     joints, places = (smooth(np.where(there, x, np.nan), read.times, seconds) for x in (joints, places))
     return read._replace(joints=joints, confidence=np.where(there[..., 0], confidence, 0), places=places)
