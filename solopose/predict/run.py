@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from ..cli import printable
 from ..model import create_model
-from .aim import crop_to_camera
+from .aim import check_fov, crop_to_camera
 from .corrections import correct_backlight, fix_left_right, person_present
 from .poses import read_poses
 from .track import boxes_from_joints, find_person
@@ -155,6 +155,7 @@ def predict_video(
     mirror:bool=False, # read the mirrored film as well: steadier, half as fast
 ): # `Prediction`
     "3D poses of every frame of a video (section 4.1, many to many); `VideoError` if it cannot be read."
+    check_fov(fov)
     began = time.perf_counter()
     model = (model or create_model('solopose-small', pretrained=True)).eval()
     named = isinstance(path, (str, os.PathLike))
