@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'CONFIGS', 'PARTS', 'TOKENS', 'BLAZEPOSE_39', 'published_variant',
-           'download_blazepose', 'published_file', 'Operator', 'read_graph', 'Separable', 'InvertedResidual',
-           'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid', 'Head3D', 'BlazePose', 'layer_names',
-           'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels', 'Standard', 'channel_statistics',
-           'shipped_statistics', 'BlazePoseTower', 'convert_blazepose', 'load_blazepose', 'solopose_blazepose']
+           'download_blazepose', 'published_file', 'Operator', 'read_graph', 'fuses', 'convolve', 'Separable',
+           'InvertedResidual', 'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid', 'Head3D',
+           'BlazePose', 'layer_names', 'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels',
+           'Standard', 'channel_statistics', 'shipped_statistics', 'BlazePoseTower', 'convert_blazepose',
+           'load_blazepose', 'solopose_blazepose']
 
 # %% ../nbs/05a_blazepose.ipynb #d01810e0
 import hashlib, shutil, subprocess, sys, tarfile, tempfile, zlib
@@ -137,6 +138,31 @@ def read_graph(
         if out[-1].kind == 'DEQUANTIZE': source[out[-1].output] = out[-1].inputs[0]
     return [o for o in out if o.kind != 'DEQUANTIZE']
 
+# %% ../nbs/05a_blazepose.ipynb #5a000002
+def fuses(
+    conv, # nn.Conv2d
+    x, # its input
+):
+    "Can oneDNN do this convolution and its activation in one go?"
+    return (x.device.type == 'cpu' and x.dtype == conv.weight.dtype == torch.float32
+            and not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+            and not torch.is_autocast_enabled('cpu') and torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, '_convolution_pointwise'))
+
+# %% ../nbs/05a_blazepose.ipynb #5a000003
+def convolve(
+    conv, # nn.Conv2d
+    x, # its input, (N, C, H, W)
+    last=True, # clip to 0..6 afterwards (ReLU6)
+):
+    "A convolution and its activation."
+    if fuses(conv, x):
+        how = ('hardtanh', [0., 6.], '') if last else ('none', [], '')
+        return torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, conv.padding, conv.stride,
+                                                       conv.dilation, conv.groups, *how)
+    y = conv(x)
+    return F.relu6(y, inplace=True) if last else y
+
 # %% ../nbs/05a_blazepose.ipynb #90880935
 class Separable(nn.Module):
     "Depthwise 3 x 3 convolution, then 1 x 1."
@@ -150,8 +176,7 @@ class Separable(nn.Module):
         self.pointwise = nn.Conv2d(ni, no, 1)
         self.last = last
     def forward(self, x):
-        x = self.pointwise(F.relu6(self.depthwise(x)))
-        return F.relu6(x) if self.last else x
+        return convolve(self.pointwise, convolve(self.depthwise, x), self.last)
 
 # %% ../nbs/05a_blazepose.ipynb #1eb63a93
 class InvertedResidual(nn.Module):
@@ -169,8 +194,8 @@ class InvertedResidual(nn.Module):
         self.project = nn.Conv2d(ratio * ni, no, 1)
         self.skip = stride == 1 and ni == no
     def forward(self, x):
-        y = F.relu6(self.depthwise(F.relu6(self.expand(x))))
-        return x + self.project(y) if self.skip else self.project(y)
+        y = convolve(self.project, convolve(self.depthwise, convolve(self.expand, x)), False)
+        return x + y if self.skip else y
 
 # %% ../nbs/05a_blazepose.ipynb #01da5f01
 def same_padding(
@@ -199,7 +224,7 @@ class Residual(nn.Module):
         return F.pad(F.max_pool2d(x, 2, ceil_mode=True), (0, 0, 0, 0, 0, self.more))
     def forward(self, x):
         y = F.pad(x, (*same_padding(x.shape[-1], self.stride), *same_padding(x.shape[-2], self.stride)))
-        return F.relu6(self.skip(x) + self.pointwise(F.relu6(self.depthwise(y))))
+        return F.relu6(self.skip(x) + convolve(self.pointwise, convolve(self.depthwise, y), False), inplace=True)
 
 # %% ../nbs/05a_blazepose.ipynb #3f51388f
 @dataclass(frozen=True)
@@ -255,11 +280,11 @@ def forward(self:Backbone,
     x, # pictures, (N, 3, S, S), RGB in 0..1
 ):
     "Features by name: 'stride4' to 'stride32' and 'bottleneck'."
-    s4 = self.stage4(self.first(F.relu6(self.stem(x))))
+    s4 = self.stage4(self.first(convolve(self.stem, x)))
     s8 = self.stage8(s4)
     s16 = self.stage16b(self.stage16a(s8))
     s32 = self.stage32(s16)
-    wide = F.relu6(self.depthwise(F.relu6(self.expand(s32))))
+    wide = convolve(self.depthwise, convolve(self.expand, s32))
     return dict(stride4=s4, stride8=s8, stride16=s16, stride32=s32, bottleneck=wide)
 
 # %% ../nbs/05a_blazepose.ipynb #5967d203

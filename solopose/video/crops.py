@@ -51,12 +51,20 @@ def check_boxes(
     return b
 
 # %% ../../nbs/video/19_crops.ipynb #914871fc
+def _inside(a, b, n):
+    "What of the range from a to b lies in 0..n, at least one number, and how often its ends are repeated."
+    start, stop = min(max(a, 0), n - 1), max(min(b, n), 1)
+    before = min(max(start - a, 0), b - a - 1)
+    return slice(start, stop), (before, b - a - before - (stop - start))
+
 def _cut(frame, lo, hi, fill):
     "The pixels from lo to hi (x, y), also beyond the border."
     h, w = frame.shape[:2]
-    if (lo >= 0).all() and hi[0] <= w and hi[1] <= h: return frame[lo[1]:hi[1], lo[0]:hi[0]]
+    (rows, up_down), (columns, sides) = (_inside(lo[i], hi[i], n) for i, n in ((1, h), (0, w)))
+    cut = frame[rows, columns]
+    if not any(up_down + sides): return cut
+    cut = np.pad(cut, (up_down, sides, (0, 0)), mode='edge')
     x, y = (np.arange(a, b) for a, b in zip(lo, hi))
-    cut = frame[y.clip(0, h - 1)[:, None], x.clip(0, w - 1)]
     if fill is not None:
         cut[(y < 0) | (y >= h)] = fill
         cut[:, (x < 0) | (x >= w)] = fill
