@@ -7,6 +7,7 @@ __all__ = ['check_fov', 'crop_rays', 'aim_rotation', 'crop_to_camera']
 
 # %% ../../nbs/predict/52a_aim.ipynb #52a00003
 import numpy as np
+from ..cameras import unproject
 
 # %% ../../nbs/predict/52a_aim.ipynb #52a00010
 def check_fov(
@@ -18,14 +19,11 @@ def check_fov(
 # %% ../../nbs/predict/52a_aim.ipynb #52a00007
 def crop_rays(
     boxes, # squares, (T, 4), px
-    size, # width and height of the picture, px
-    fov:float=55., # angle of view of its longer side, degrees
+    lens, # `Camera` for these pixels, for instance of `film_lens`
 ): # unit vectors (T, 3), camera axes
-    "Directions from the camera to the middles of crops. ValueError for an impossible angle."
-    check_fov(fov)
-    middle = (np.asarray(boxes, float)[:, :2] + np.asarray(boxes, float)[:, 2:]) / 2
-    focal = max(size) / 2 / np.tan(np.radians(fov) / 2)
-    ray = np.concatenate([middle - np.asarray(size) / 2, np.full((len(middle), 1), focal)], 1)
+    "Directions from the camera to the middles of crops."
+    boxes = np.asarray(boxes, float)
+    ray = unproject((boxes[:, :2] + boxes[:, 2:]) / 2, 1., lens)
     return ray / np.linalg.norm(ray, axis=1, keepdims=True)
 
 # %% ../../nbs/predict/52a_aim.ipynb #52a00009
@@ -42,8 +40,7 @@ def aim_rotation(
 def crop_to_camera(
     joints, # on the axes of crops, (T, J, 3), mm
     boxes, # their squares, (T, 4), px
-    size, # width and height of the picture, px
-    fov:float=55., # angle of view of its longer side, degrees
+    lens, # `Camera` for these pixels
 ): # (T, J, 3), mm, camera
     "Joints on the axes of the film's camera, from answers on the axes of crops."
-    return joints @ aim_rotation(crop_rays(boxes, size, fov))
+    return joints @ aim_rotation(crop_rays(boxes, lens))
