@@ -111,16 +111,17 @@ def look(
     boxes = joint_boxes(places, sure, px(_boxes(said, row, column)[:, [1, 0, 3, 2]]))
     return torch.cat([boxes, score[:, None]], 1), torch.cat([places, sure[..., None]], -1)
 
-# %% ../../nbs/predict/51a_detect.ipynb #faea3475
+# %% ../../nbs/predict/51a_detect.ipynb #9eaa6a97
 def overlap(
     a, # boxes (N, 4+)
     b, # boxes (M, 4+)
 ): # (N, M)
     "Share that two boxes have in common (intersection over union)."
     a, b = a[:, None], b[None]
-    both = (torch.minimum(a[..., 2:4], b[..., 2:4]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    area = lambda x: (x[..., 2:4] - x[..., :2]).clamp(min=0).prod(-1)
-    return both / (area(a) + area(b) - both).clamp(min=1e-9)
+    area = lambda low, high: (high - low).clamp(min=0).prod(-1)
+    both = area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:4], b[..., 2:4]))
+    each = area(a[..., :2], a[..., 2:4]) + area(b[..., :2], b[..., 2:4])
+    return both / (each - both).clamp(min=1e-9)
 
 # %% ../../nbs/predict/51a_detect.ipynb #136afecd
 def merge(

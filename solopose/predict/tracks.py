@@ -9,15 +9,15 @@ __all__ = ['Tracker', 'Track', 'track_people', 'boxes_at', 'main_person']
 from dataclasses import dataclass
 import numpy as np
 
-# %% ../../nbs/predict/51b_tracks.ipynb #a3baf9e4
+# %% ../../nbs/predict/51b_tracks.ipynb #c00d3739
 def _cbiou():
     "The library, imported when it is needed."
     try:
         from trackers import CBIoUTracker
         from supervision import Detections
     except ImportError as e:
-        raise ImportError(f'following people needs `pip install trackers` ({e}); on a machine without libGL also '
-                          '`pip install --force-reinstall opencv-python-headless`') from None
+        raise ImportError(f'following people needs `pip install trackers` ({e}); on a machine without libGL '
+                          'also `pip install --force-reinstall opencv-python-headless`') from None
     return CBIoUTracker, Detections
 
 # %% ../../nbs/predict/51b_tracks.ipynb #9902928c
