@@ -67,7 +67,7 @@ def write_c3d(
     ezc3d = optional('ezc3d', 'files', 'a C3D file')
     poses, file = found.poses, ezc3d.c3d()
     people = [str(n) for n in poses.individual.values]
-    paths = np.concatenate([marker_paths(poses, k) for k in range(len(people))], 1)
+    paths = np.concatenate([np.zeros((len(poses.time), 0, 3)), *(marker_paths(poses, k) for k in range(len(people)))], 1)
     labels = [f'{n}:{m}' if len(people) > 1 else m for n in people for m in MARKERS.values()]
     there = np.isfinite(paths).all(-1)
     points = np.concatenate([np.where(there[..., None], paths, 0), np.ones((*there.shape, 1))], -1)
