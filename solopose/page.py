@@ -133,11 +133,16 @@ def player_data(
     data = dict(title=title, times=(times - times[0]).round(4).tolist(), fps=poses.attrs['fps'], joints=list(skeleton.joints),
                 people=[str(n) for n in poses.individual.values], bones=_sided_bones(skeleton), colours=COLOURS,
                 middle=middle.tolist(), radius=radius, floor=floor, points=pack(points), truth=_true_points(truth, points),
-                confidence=pack(poses.confidence.transpose('time', 'individual', 'keypoint'), 1000),
+                confidence=pack(_sure(poses, points), 1000),
                 curves=list(curves), values=pack(np.stack(list(curves.values())), 10) if curves else '')
     return data | _film_data(poses, frames, pixels)
 
 # %% ../nbs/09c_page.ipynb #09c00015
+def _sure(poses, points):
+    "Confidence (T, N, J); 1 where nobody measured it, 0 where the joint is missing."
+    c = poses.confidence.transpose('time', 'individual', 'keypoint').values
+    return np.where(np.isfinite(points).all(-1), np.nan_to_num(c, nan=1.), 0)
+
 def _sided_bones(skeleton):
     "[child, parent, side] of every bone."
     from solopose.figures import bone_sides
