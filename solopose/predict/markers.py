@@ -22,9 +22,10 @@ def marker_paths(
     individual:int=0, # which of its people
 ): # (T, J, 3), mm, y up; NaN where the person is missing
     "Paths of the markers at a constant rate, in the order of `MARKERS`; all NaN if the person is never whole."
-    names = [SKELETON.joints.index(j) for j in MARKERS]
+    names, t = [SKELETON.joints.index(j) for j in MARKERS], poses.time.values
+    rows = round(float((t[-1] - t[0]) * poses.attrs['fps'])) + 1
     try: joints, root, there = person_motion(poses, individual)
-    except ValueError: return np.full((len(poses.time), len(names), 3), np.nan)
+    except ValueError: return np.full((rows, len(names), 3), np.nan)
     return np.where(there[:, None, None], joints + root[:, None], np.nan)[:, names]
 
 # %% ../../nbs/predict/54d_markers.ipynb #54d0000a
@@ -67,7 +68,8 @@ def write_c3d(
     ezc3d = optional('ezc3d', 'files', 'a C3D file')
     poses, file = found.poses, ezc3d.c3d()
     people = [str(n) for n in poses.individual.values]
-    paths = np.concatenate([marker_paths(poses, k) for k in range(len(people))], 1)
+    each = [marker_paths(poses, k) for k in range(len(people))]
+    paths = np.concatenate(each, 1) if people else np.zeros((len(poses.time), 0, 3))
     labels = [f'{n}:{m}' if len(people) > 1 else m for n in people for m in MARKERS.values()]
     there = np.isfinite(paths).all(-1)
     points = np.concatenate([np.where(there[..., None], paths, 0), np.ones((*there.shape, 1))], -1)
