@@ -79,17 +79,18 @@ def unexplained(
         if near and max(near) >= same: free.pop(int(np.argmax(near)))
     return np.array(free).reshape(-1, 5)
 
-# %% ../../nbs/predict/53_follow.ipynb #34d50c3b
+# %% ../../nbs/predict/53_follow.ipynb #f8449383
 class Looks:
     "Who is who, by a detector and a tracker."
     exact = False # boxes are measured, not given
     def __init__(self,
-        detect, # function of a frame: boxes (N, 5), px, with scores
+        detect, # function of a frame and the sizes to look at it in: boxes (N, 5), px, with scores
         tracker, # with `update(boxes, time)`: list of (identity, box)
         people=None, # follow at most so many at a time; None: everybody
         every:float=.5, # time between looks when all is well, s
+        sides:tuple=(256, 512), # longer sides at which to look: all of them when somebody is missed, else in turn
     ):
-        self.detect, self.tracker, self.people, self.every = detect, tracker, people, every
+        self.detect, self.tracker, self.people, self.every, self.sides = detect, tracker, people, every, sides
         self.names, self.log = {}, [] # tracker's number -> identity; what the tracker was told
 
 # %% ../../nbs/predict/53_follow.ipynb #c1f3e3f3
@@ -118,20 +119,31 @@ def tell(self:Looks,
             found[self.names[number]] = boxes[row, :4]
     return found
 
-# %% ../../nbs/predict/53_follow.ipynb #c9424f57
+# %% ../../nbs/predict/53_follow.ipynb #7127c23e
 @patch
 def look(self:Looks,
     frame, # (H, W, 3) uint8
     time, # s
     followed, # {identity: box (4,)} of people who are there
+    lost=True, # was somebody lost, or is nobody there?
+    most:int=8, # people at most whom one look finds
 ): # {identity: box (4,)} of others who are new, or there again
     "Look for people who are not followed."
-    free = unexplained(self.detect(frame), list(followed.values()))
+    sides = self.sides if lost else self.sides[len(self.log) % len(self.sides):][:1]
+    free = unexplained(self.detect(frame, sides), list(followed.values()))[:most]
     known = [np.append(b, .9) for b in followed.values()]
-    found = self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)
-    room = len(found) if self.people is None else max(self.people - len(followed), 0)
-    size = lambda i: np.prod(found[i][2:] - found[i][:2])
-    return {i: found[i] for i in sorted(found, key=size, reverse=True)[:room]}
+    return self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)
+
+# %% ../../nbs/predict/53_follow.ipynb #835f2f31
+@patch
+def admit(self:Looks,
+    followed, # {identity: `Measured`} of people who are there
+    new, # {identity: `Measured`} of those who have come
+): # some of the new ones
+    "The largest of the new ones, if only some people are to be followed."
+    room = len(new) if self.people is None else max(self.people - len(followed), 0)
+    size = lambda i: np.prod(new[i].box[2:] - new[i].box[:2])
+    return {i: new[i] for i in sorted(new, key=size, reverse=True)[:room]}
 
 # %% ../../nbs/predict/53_follow.ipynb #ba83bf28
 class Given:
@@ -288,7 +300,7 @@ def _twins(found):
         if apart < .1 * np.ptp(a.square[[0, 2]]): out.append(j)
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #f3dc3b8c
+# %% ../../nbs/predict/53_follow.ipynb #08eac6e4
 @patch
 def new_people(self:Follower,
     group, # a `Group`
@@ -297,9 +309,9 @@ def new_people(self:Follower,
     "People who have come, seen by the detector and by the network."
     time, lost = group.times[-1], len(found) < max(len(self.people), 1)
     if not self.where.due(time, lost): return {}
-    boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()})
+    boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()}, lost)
     new = self.measure(group.frames[-1], boxes, tries=2)
-    return {i: m for i, m in new.items() if m.confidence >= self.there}
+    return self.where.admit(found, {i: m for i, m in new.items() if m.confidence >= self.there})
 
 # %% ../../nbs/predict/53_follow.ipynb #14a7ee75
 @patch
