@@ -6,7 +6,7 @@
 __all__ = ['Group', 'groups', 'overlap', 'part_of', 'unexplained', 'Looks', 'Given', 'Person', 'Answer', 'Follower', 'Measured',
            'Window', 'Flow']
 
-# %% ../../nbs/predict/53_follow.ipynb #7e27efe1
+# %% ../../nbs/predict/53_follow.ipynb #6434e06c
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 from .aim import crop_to_camera
 from .poses import crop_tokens, next_window, read_windows, reflected, step_of
-from .squares import middle_side, person_square, tight_boxes
+from .squares import in_picture, middle_side, person_square, tight_boxes
 from ..video.crops import crop_frame
 
 # %% ../../nbs/predict/53_follow.ipynb #cd8a9c1c
@@ -257,7 +257,7 @@ def _off(a, b):
     (a, side), (b, length) = middle_side(a[None]), middle_side(b[None])
     return float(np.abs(a - b).max() / side[0, 0] + abs(np.log(length / side))[0, 0])
 
-# %% ../../nbs/predict/53_follow.ipynb #25d2db3b
+# %% ../../nbs/predict/53_follow.ipynb #98b35187
 @patch
 def read_frame(self:Follower,
     frame, # (H, W, 3) uint8
@@ -271,7 +271,7 @@ def read_frame(self:Follower,
     out = {}
     for (i, s), c, p, w in zip(squares.items(), confidence, places, sure):
         p = s[:2] + p * (s[2:] - s[:2])
-        out[i] = Measured(tight_boxes(p, w)[0], p[0], float(c.mean()), s, tokens[i][0])
+        out[i] = Measured(in_picture(tight_boxes(p, w)[0], frame), p[0], float(c.mean()), s, tokens[i][0])
     return out
 
 # %% ../../nbs/predict/53_follow.ipynb #8f559f81
