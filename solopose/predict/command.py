@@ -160,10 +160,10 @@ def _predict(names, out, wanted, resume, cluster, view):
         lines = []
     return lines, found is not None and not found.complete
 
-# %% ../../nbs/predict/55_command.ipynb #21c82af3
+# %% ../../nbs/predict/55_command.ipynb #7ae22c30
 @command
 def solopose_predict(
-    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str, nargs='*')=(),
+    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str, nargs='*', opt=False)=(),
     out:Param('folder for the results; with several films, one in it for each', str)='solopose_out',
     people:Param('how many people at most, or all', str)='all',
     boxes:Param('where people are, if known: left,top,right,bottom in pixels, a CSV, or poses.nc', str)=None,

@@ -129,7 +129,7 @@ def _is_done(film, out, wanted):
     return (isinstance(was, dict) and was.get('complete') is True and {k: was.get(k) for k in plan} == plan
             and all((out / f).is_file() for f in was.get('files', ())))
 
-# %% ../../nbs/predict/54h_films.ipynb #21bad961
+# %% ../../nbs/predict/54h_films.ipynb #8d510ac5
 def _write(found, out, wanted, truth, film):
     "Write the files of a result and `run.json`; those of an earlier run that are not written again are taken away."
     from solopose.predict.reframe import in_universal
@@ -139,7 +139,7 @@ def _write(found, out, wanted, truth, film):
     except (ValueError, AttributeError): old = ()
     files = [p.name for p in write_results(found, out, truth, wanted.formats)]
     for name in set(old) - set(files): (out / Path(name).name).unlink(missing_ok=True)
-    done = dict(complete=found.complete, frames=len(found.poses.time), people=found.poses.sizes['individual'],
+    done = dict(complete=found.complete, frames=len(found.poses.time), found=found.poses.sizes['individual'],
                 seconds=round(found.seconds, 2), files=files)
     write_json(out / 'run.json', _plan(film, wanted) | done)
     return files
