@@ -274,21 +274,23 @@ def read_frame(self:Follower,
         out[i] = Measured(in_picture(tight_boxes(p, w)[0], frame), p[0], float(c.mean()), s, tokens[i][0])
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #8f559f81
+# %% ../../nbs/predict/53_follow.ipynb #7efc94e2
 @patch
 def measure(self:Follower,
     frame, # (H, W, 3) uint8
     boxes, # {identity: (4,)} where they should be
-    tries=1, # how often a square that is off is put right
-    near:float=.05, # how far it may be off, share of the side
+    tries=0, # how often people are read again in a better square
+    near:float=.1, # how far a square may be off, share of the side
 ): # {identity: `Measured`}
-    "Where people are in one frame, read in squares that fit."
+    "Where people are in one frame, cut out in squares that fit."
+    def off(found):
+        fits = {i: person_square(m.box) for i, m in found.items() if m.confidence >= self.there}
+        return {i: s for i, s in fits.items() if _off(found[i].square, s) > near}
     found = self.read_frame(frame, {i: person_square(b) for i, b in boxes.items()})
-    for _ in range(tries):
-        again = {i: person_square(m.box) for i, m in found.items()
-                 if m.confidence >= self.there and _off(m.square, person_square(m.box)) > near}
-        found |= self.read_frame(frame, again)
-    return found
+    for _ in range(tries): found |= self.read_frame(frame, off(found))
+    better = {i: s[None] for i, s in off(found).items()}
+    tokens = self.encode([frame], better)
+    return found | {i: found[i]._replace(square=s[0], tokens=tokens[i][0]) for i, s in better.items()}
 
 # %% ../../nbs/predict/53_follow.ipynb #93ae52d3
 def _twins(found):
@@ -300,7 +302,7 @@ def _twins(found):
         if apart < .1 * np.ptp(a.square[[0, 2]]): out.append(j)
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #08eac6e4
+# %% ../../nbs/predict/53_follow.ipynb #5434e884
 @patch
 def new_people(self:Follower,
     group, # a `Group`
@@ -308,9 +310,9 @@ def new_people(self:Follower,
 ): # {identity: `Measured`}
     "People who have come, seen by the detector and by the network."
     time, lost = group.times[-1], len(found) < max(len(self.people), 1)
-    if not self.where.due(time, lost): return {}
+    if len(found) == self.where.people or not self.where.due(time, lost): return {}
     boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()}, lost)
-    new = self.measure(group.frames[-1], boxes, tries=2)
+    new = self.measure(group.frames[-1], boxes, tries=1)
     return self.where.admit(found, {i: m for i, m in new.items() if m.confidence >= self.there})
 
 # %% ../../nbs/predict/53_follow.ipynb #14a7ee75
