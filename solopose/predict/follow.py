@@ -211,7 +211,7 @@ class Answer(NamedTuple):
     sure: np.ndarray # weights of the places (n, J), 0..1
     squares: np.ndarray # that were read (n, 4), px
 
-# %% ../../nbs/predict/53_follow.ipynb #acf021bf
+# %% ../../nbs/predict/53_follow.ipynb #b09510ed
 class Follower:
     "Takes groups of frames and gives windows to be answered."
     def __init__(self,
@@ -226,7 +226,7 @@ class Follower:
         self.model, self.lens, self.where, self.mirror, self.eager = model, lens, where, mirror, eager
         self.frames, self.step, self.hold = model.config.frames, step or step_of(model), hold
         self.there = float(model.metadata.get('presence', .39))
-        self.people, self.time, self.newest = {}, None, 0
+        self.people, self.time, self.left, self.past = {}, None, {}, deque(maxlen=0 if eager else 3)
 
 # %% ../../nbs/predict/53_follow.ipynb #3c9a2bb7
 @patch
@@ -333,43 +333,92 @@ def _ends(self:Follower, group):
     kept = {i: None for i, p in self.people.items() if i not in found and time - p.seen <= self.hold}
     return found | kept
 
-# %% ../../nbs/predict/53_follow.ipynb #9a79c0ce
+# %% ../../nbs/predict/53_follow.ipynb #3044d6cd
 @patch
-def _way(self:Follower, group, identity, end):
-    "Squares (k, 4) of somebody in a group, and the tokens of its last frame if they are there."
-    time, n = group.times[-1], len(group.frames)
-    p = self.people.get(identity)
-    if p is None:
-        p = self.people[identity] = Person(identity, group.first, end.box, np.zeros(2), time)
-        p.move(end.box, 1.)
-        return np.repeat(person_square(p.box)[None], n, 0), end.tokens
-    old = p.box
-    if end is None:
-        p.speed = p.speed * 0
-        return np.repeat(person_square(old)[None], n, 0), None
-    p.move(end.box, time - self.time)
-    p.seen = time
-    part = ((group.times - self.time) / max(time - self.time, 1e-9)).clip(0, 1)[:, None]
+def way(self:Follower,
+    group, # a `Group`
+    p, # a `Person`
+    end, # `Measured` at its end; None: the person was not seen there
+    since, # time of the frame before the group, s; None: the person is new
+): # squares (k, 4)
+    "Squares of somebody in a group; the person moves on to its end."
+    time, old = group.times[-1], p.box
+    if end is None: p.speed = p.speed * 0
+    else:
+        p.move(end.box, 1. if since is None else time - since)
+        p.seen = time
+    if end is None or since is None: part = np.ones((len(group.times), 1))
+    else: part = ((group.times - since) / max(time - since, 1e-9)).clip(0, 1)[:, None]
     squares = person_square(old) * (1 - part) + person_square(p.box) * part
-    squares[-1] = end.square
-    return squares, end.tokens
+    if end is not None: squares[-1] = end.square
+    return squares
 
-# %% ../../nbs/predict/53_follow.ipynb #12b455fd
+# %% ../../nbs/predict/53_follow.ipynb #0c969260
+@patch
+def _take(self:Follower, group, ends, since):
+    "Cut out and encode everybody in a group; ends are {identity: `Measured` or None}."
+    squares = {i: self.way(group, self.people[i], end, since.get(i)) for i, end in ends.items()}
+    seen = {i: s[:-1] for i, s in squares.items() if ends[i] is not None}
+    tokens = self.encode(group.frames[:-1], seen)
+    tokens |= self.encode(group.frames, {i: s for i, s in squares.items() if ends[i] is None})
+    for i, p in ((i, self.people[i]) for i in ends):
+        p.squares, p.tokens = p.squares + [*squares[i]], p.tokens + [*tokens[i]]
+        if ends[i] is not None: p.tokens.append(ends[i].tokens)
+
+# %% ../../nbs/predict/53_follow.ipynb #363dd557
+@patch
+def earlier(self:Follower,
+    identity, # of somebody new
+    found, # `Measured` at the end of the group at hand
+): # list of (`Group`, `Measured`), the earliest first
+    "Where somebody new was before."
+    out, box = [], found.box
+    for group in reversed(self.past):
+        if group.first < self.left.get(identity, 0): break
+        m = self.measure(group.frames[-1], {identity: box})[identity]
+        if m.confidence < self.there: break
+        out.insert(0, (group, m))
+        box = m.box
+    return out
+
+# %% ../../nbs/predict/53_follow.ipynb #2dc54d93
+@patch
+def _welcome(self:Follower, group, identity, found):
+    "Somebody new, with the frames before; the time since which the person is followed."
+    before = self.earlier(identity, found)
+    start, first = before[0] if before else (group, found)
+    self.people[identity] = Person(identity, start.first, first.box, np.zeros(2), start.times[-1])
+    since = None
+    for past, m in before:
+        self._take(past, {identity: m}, {identity: since})
+        since = past.times[-1]
+    return since
+
+# %% ../../nbs/predict/53_follow.ipynb #605d1c1a
 @patch
 def find(self:Follower,
     group, # a `Group`
-): # {identity: (squares (k, 4), tokens (k, views, 1+H*W, C))}
-    "Everybody in a group, with squares that fit."
-    if self.where.exact:
-        squares = self.where.boxes(group)
-        tokens = self.encode(group.frames, squares)
-        return {i: (s, [*tokens[i]]) for i, s in squares.items()}
-    ways = {i: self._way(group, i, end) for i, end in self._ends(group).items()}
+):
+    "Take everybody in a group, with squares that fit; those who have left are no longer among `people`."
+    ends = self._ends(group)
+    since = {i: self.time for i in self.people}
+    since |= {i: self._welcome(group, i, m) for i, m in ends.items() if i not in self.people}
+    self._take(group, ends, since)
     self.time = group.times[-1]
-    known = {i: s for i, (s, last) in ways.items() if last is not None}
-    tokens = self.encode(group.frames[:-1], {i: s[:-1] for i, s in known.items()})
-    tokens |= self.encode(group.frames, {i: s for i, (s, last) in ways.items() if last is None})
-    return {i: (s, [*tokens[i]] + ([] if last is None else [last])) for i, (s, last) in ways.items()}
+    self.past.append(group)
+    return set(ends)
+
+# %% ../../nbs/predict/53_follow.ipynb #25bd8b40
+@patch
+def cut(self:Follower,
+    group, # a `Group`
+):
+    "The same for squares that are given."
+    squares = self.where.boxes(group)
+    for i, tokens in self.encode(group.frames, squares).items():
+        p = self.people.setdefault(i, Person(i, group.first))
+        p.squares, p.tokens = p.squares + [*squares[i]], p.tokens + [*tokens]
+    return set(squares)
 
 # %% ../../nbs/predict/53_follow.ipynb #c32926ea
 class Window(NamedTuple):
@@ -404,28 +453,28 @@ def windows(self:Follower,
         out.append(Window(p.identity, p.first + first, window, keep, squares))
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #47d32d29
+# %% ../../nbs/predict/53_follow.ipynb #ce4d40a5
 @patch
 def add(self:Follower,
     group, # a `Group`
 ): # list of `Window`
     "Take in a group of frames."
-    found, out = self.find(group), []
-    for i in [i for i in self.people if i not in found]: out += self.leave(i)
-    for i, (squares, tokens) in found.items():
-        p = self.people.setdefault(i, Person(i, group.first))
-        p.squares, p.tokens = p.squares + [*squares], p.tokens + tokens
+    there = self.cut(group) if self.where.exact else self.find(group)
+    out = [w for i in set(self.people) - there for w in self.leave(i)]
+    for p in self.people.values():
         out += self.windows(p)
         p.forget(self.frames)
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #8c1ea1fb
+# %% ../../nbs/predict/53_follow.ipynb #276ee62c
 @patch
 def leave(self:Follower,
     identity, # of somebody
 ): # list of `Window`
     "Somebody has left: their last frames."
-    return self.windows(self.people.pop(identity), last=True)
+    p = self.people.pop(identity)
+    self.left[identity] = p.first + len(p.tokens)
+    return self.windows(p, last=True)
 
 @patch
 def finish(self:Follower):

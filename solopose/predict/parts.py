@@ -128,7 +128,7 @@ def begin(self:Parts):
     self.folder.mkdir(parents=True)
     write_json(self.folder / 'plan.json', self.plan)
 
-# %% ../../nbs/predict/53a_parts.ipynb #c5920886
+# %% ../../nbs/predict/53a_parts.ipynb #cc783ceb
 @patch
 def save(self:Parts,
     flow, # a `Flow`
@@ -141,13 +141,14 @@ def save(self:Parts,
     part = _flat({'answers/0': pack_answers(answers), 'film/0': dict(times=np.asarray(times, float))})
     write_npz(self.folder / f'{self.saved:06d}.npz', **part)
     self.saved += 1
-    state = {'flow/0': dict(done=np.array(done), parts=np.array(self.saved), time=np.array(flow.follower.time or 0.))}
+    state = {'flow/0': dict(done=np.array(done), parts=np.array(self.saved), time=np.array(flow.follower.time or 0.),
+                          left=np.array([*flow.follower.left.items()], int).reshape(-1, 2))}
     state |= {f'person/{i}': pack_person(p) for i, p in enumerate(flow.follower.people.values())}
     state |= {f'waiting/{i}': pack_answers(f.result()) for i, f in enumerate(flow.waiting)}
     state |= {f'look/{i}': dict(time=np.array(t), known=np.array(k, int), boxes=b) for i, (t, k, b) in enumerate(log)}
     write_npz(self.folder / 'state.npz', **_flat(state))
 
-# %% ../../nbs/predict/53a_parts.ipynb #fd4eb153
+# %% ../../nbs/predict/53a_parts.ipynb #49f1fb50
 @patch
 def load(self:Parts,
     follower, # a new `Follower`; it gets the people who were followed
@@ -165,6 +166,7 @@ def load(self:Parts,
     parts = [read_npz(self.folder / f'{i:06d}.npz') for i in range(self.saved)]
     times = np.concatenate([x['times'] for p in parts for x in _grouped(p, 'film')])
     answers = [a for p in parts for x in _grouped(p, 'answers') for a in unpack_answers(x)]
+    follower.left = {int(i): int(n) for i, n in flow['left']}
     self._restore(follower, state, float(flow['time']))
     return int(flow['done']), list(times), answers, [unpack_answers(x) for x in _grouped(state, 'waiting')]
 

@@ -188,7 +188,7 @@ def _bar(video, done, end, progress):
     return tqdm(desc=printable(video.name)[-30:], initial=done, total=expected_frames(video, end), unit='frame',
                 disable=not progress, file=sys.stderr)
 
-# %% ../../nbs/predict/53b_run.ipynb #4a73525a
+# %% ../../nbs/predict/53b_run.ipynb #1107f7f7
 def _groups(video, done, end):
     "Groups of a film from frame `done` on, decoded ahead."
     timed = enumerate(video.timed(lambda n: n >= done))
@@ -196,14 +196,21 @@ def _groups(video, done, end):
     if end is not None: timed = takewhile(lambda pair: pair[0] < end, timed)
     return ahead(groups(timed, group_size(video.resample_fps or video.rate), done))
 
-# %% ../../nbs/predict/53b_run.ipynb #37790bea
+def _resumed(video, done, end, follower):
+    "The same, after the groups before `done` were shown to the follower."
+    size = group_size(video.resample_fps or video.rate)
+    for group in _groups(video, max(done - size * (follower.past.maxlen or 0), 0), end):
+        if group.first < done: follower.past.append(group)
+        else: yield group
+
+# %% ../../nbs/predict/53b_run.ipynb #d2797db2
 def _read(follower, video, end, parts, resume, progress, stopped, every=10.):
     "Times, answers and whether the film was read to its end."
     done, times, answers, waiting = parts.load(follower) or (0, [], [], []) if parts and resume else (0, [], [], [])
     if parts and not done: parts.begin()
     saved, last, halt = (len(times), len(answers)), time.monotonic(), False
     with Flow(follower, waiting) as flow, _bar(video, done, end, progress) as bar:
-        for group in _groups(video, done, end):
+        for group in _resumed(video, done, end, follower):
             answers += flow.step(group)
             times += [*group.times]
             bar.update(len(group.times))
