@@ -1,11 +1,11 @@
 "`solopose_demo` end to end, as somebody with a video uses it: a fresh process, a fresh folder, the shipped weights."
-import hashlib, json, re, shutil
+import hashlib, json, os, re, shutil, signal, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import demo, make_sound, make_video, pixels, refused, console, run
 
-FILES = ('poses.nc', 'poses.json', 'poses.html')
+FILES = ('poses.nc', 'poses.json', 'poses.html', 'run.json')
 
 
 def digests(folder): return {p.name: hashlib.sha1(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
@@ -59,6 +59,7 @@ def test_netcdf(which, request):
     ds = read_poses(request.getfixturevalue(which)[1])
     assert set(ds.position.dims) == {'time', 'space', 'keypoint', 'individual'}
     assert set(ds.confidence.dims) == {'time', 'keypoint', 'individual'}
+    assert ds.sizes['individual'] == 1
     assert list(ds.keypoint.values) == list(SKELETON.joints) and list(ds.space.values) == ['x', 'y', 'z']
     assert ds.attrs['unit'] == 'mm' and ds.attrs['frame'] == 'camera' and ds.attrs['fps'] > 0
     assert np.isfinite(ds.position).all()
@@ -115,7 +116,7 @@ def test_same_result_twice(short_clip, fresh, tmp_path):
 
 def test_box_is_used(short_clip, fresh, tmp_path):
     "A rectangle changes what the network sees."
-    got = demo(short_clip, '--out', tmp_path, '--box', '50,0,110,120')
+    got = demo(short_clip, '--out', tmp_path, '--boxes', '50,0,110,120')
     assert got.returncode == 0, got.stderr
     assert not np.allclose(read_poses(tmp_path).position, read_poses(fresh[1]).position, atol=1.)
 
@@ -144,7 +145,9 @@ def _gaps(d): return make_video(d / 'ünlucky näme.mp4', n=3)
 
 NO_VIDEO = (_missing, _folder, _text, _empty, _sound, _cut)
 STRANGE = (_one, _two, _portrait, _odd, _tiny, _uneven, _gaps)
-OPTIONS = (('--box', '1,2,3'), ('--box', '50,50,10,10'), ('--box', 'a,b,c,d'), ('--weights', 'none.safetensors'), ('--device', 'abacus'))
+OPTIONS = (('--boxes', '1,2,3'), ('--boxes', '50,50,10,10'), ('--boxes', 'a,b,c,d'), ('--boxes', 'none.csv'), ('--weights', 'none.safetensors'), ('--device', 'abacus'),
+           ('--people', '0'), ('--people', 'some'), ('--frame', 'moon'), ('--fov', '0'), ('--camera', 'none.yaml'), ('--formats', 'doc'), ('--start', '99'), ('--end', '0'),
+           ('--cluster', 'moon'))
 
 
 @pytest.fixture(scope='module')
@@ -177,13 +180,13 @@ def test_refuses_in_one_line(make, started):
 @pytest.mark.parametrize('make', STRANGE, ids=lambda f: f.__name__[1:])
 def test_strange_videos(make, started):
     """Few frames, other shapes and uneven times give a pose for every frame, or a refusal in one line; never a
-    traceback. In 16 x 16 pixels nobody can be told: every pose is missing."""
+    traceback. In 16 x 16 pixels nobody can be told: there is no person."""
     path, out, job = started[make]
     got = job.result()
     if got.returncode: return refused(got, path.name)
     ds = read_poses(out)
     seen = np.isfinite(ds.position)
-    assert seen.all() if make is not _tiny else not seen.any() and not ds.confidence.any()
+    assert seen.size and seen.all() if make is not _tiny else not ds.sizes['individual']
     assert ds.sizes['time'] < 2 or (np.diff(ds.time) > 0).all()
     for name in FILES: assert (out / name).stat().st_size > 0
 
@@ -219,5 +222,113 @@ def test_help():
     "--help of both commands names every option and loads quickly enough to read."
     got = run(console('solopose_demo'), '--help')
     assert got.returncode == 0
-    for option in ('--out', '--weights', '--device', '--box'): assert option in got.stdout
+    for option in ('--out', '--weights', '--device', '--boxes', '--people', '--frame', '--fov', '--camera', '--formats', '--fps', '--start', '--end', '--smooth', '--resume', '--mirror', '--cluster', '--view'): assert option in got.stdout
     assert run(console('solopose_train'), '--help').returncode == 0
+
+
+def positions(folder): return read_poses(folder).position.transpose('time', 'keypoint', 'space', 'individual').values
+
+
+def test_runs_do_not_mix(short_clip, fresh, tmp_path):
+    "A second run into the same folder, with other formats, leaves no file of the first."
+    out = tmp_path / 'out'
+    shutil.copytree(fresh[1], out)
+    assert demo(short_clip, '--out', out, '--formats', 'csv,nc', '--start', '.1').returncode == 0
+    assert sorted(p.name for p in out.iterdir()) == ['poses.csv', 'poses.nc', 'run.json']
+    assert not [p for p in tmp_path.iterdir() if p.name != 'out'], 'no lock and no partial result stays'
+
+
+def test_mirrored_film(tmp_path):
+    "A mirrored film gives the mirrored pose with sides exchanged."
+    from solopose.poses import flip
+    frames = pixels(n=60, width=288, height=288)
+    found = []
+    for name, film in (('plain', frames), ('mirrored', frames[:, :, ::-1])):
+        assert demo(make_video(tmp_path / f'{name}.mp4', film), '--out', tmp_path / name, '--formats', 'nc', '--mirror').returncode == 0
+        found.append(positions(tmp_path / name)[..., 0])
+    off = np.linalg.norm(found[0] - flip(found[1]), axis=-1)
+    assert np.isfinite(off).mean() > .9 and np.nanmean(off) < 15, np.nanmean(off)
+
+
+def test_rotated_container(tmp_path):
+    "A film that is stored on its side and asks to be turned gives the poses of the upright one."
+    import av
+    frames = pixels(n=25, width=200, height=288)
+    upright = make_video(tmp_path / 'upright.mp4', frames)
+    lying = make_video(tmp_path / 'lying.mp4', np.ascontiguousarray(np.rot90(frames, -1, (1, 2))))
+    with av.open(str(lying)) as a, av.open(str(tmp_path / 'turned.mp4'), 'w') as b:
+        s = b.add_stream_from_template(a.streams.video[0])
+        for p in a.demux(a.streams.video[0]):
+            if p.dts is None: continue
+            p.stream = s
+            b.mux(p)
+    raw = bytearray((tmp_path / 'turned.mp4').read_bytes())
+    at = raw.index(b'tkhd') + 4 + 40
+    for k, v in enumerate((0, -1, 0, 1, 0, 0)): raw[at + 4 * k:at + 4 * k + 4] = (v << 16).to_bytes(4, 'big', signed=True)
+    (tmp_path / 'turned.mp4').write_bytes(raw)
+    found = []
+    for name in ('upright', 'turned'):
+        got = demo(tmp_path / f'{name}.mp4', '--out', tmp_path / name, '--formats', 'nc')
+        assert got.returncode == 0, got.stderr
+        found.append(positions(tmp_path / name))
+    assert found[0].shape == found[1].shape and np.nanmean(np.abs(found[0] - found[1])) < 15
+
+
+def test_nobody(tmp_path):
+    "A film without anybody: no person, one line, exit code 0."
+    got = demo(make_video(tmp_path / 'empty.mp4', np.full((20, 96, 128, 3), 90, 'uint8')), '--out', tmp_path / 'out')
+    assert got.returncode == 0 and 'nobody found in empty.mp4' in got.stdout, (got.stdout, got.stderr)
+    assert not read_poses(tmp_path / 'out').sizes['individual']
+
+
+def started_film(film, out, *more):
+    "A run of the command that has read something: (process, folder of its partial results)."
+    clean = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'IN_TEST')}
+    process = subprocess.Popen([str(a) for a in (console('solopose_demo'), film, '--out', out, '--formats', 'nc', '--device', 'cpu', *more)],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**clean, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
+    return process, out.parent / f'.{out.name}.parts'
+
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
+def test_stopped_and_resumed(how, tmp_path):
+    "Ctrl-C leaves a valid result of what was done; a kill leaves parts; --resume ends up with the poses of one go."
+    film = make_video(tmp_path / 'film.mp4', n=400, width=144, height=144)
+    process, parts = started_film(film, tmp_path / 'out')
+    ready = (lambda: (parts / 'state.npz').exists()) if how == signal.SIGKILL else (lambda: parts.exists())
+    until = time.monotonic() + 200
+    while not ready() and process.poll() is None and time.monotonic() < until: time.sleep(.05)
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=200)
+    if process.returncode == 0: pytest.skip('the film was read before it could be stopped')
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and '--resume goes on' in said, said
+        assert 0 < read_poses(tmp_path / 'out').sizes['time'] < 400
+    got = demo(film, '--out', tmp_path / 'out', '--formats', 'nc', '--resume')
+    assert got.returncode == 0 and not parts.exists(), got.stderr
+    assert demo(film, '--out', tmp_path / 'one', '--formats', 'nc').returncode == 0
+    assert np.allclose(positions(tmp_path / 'out'), positions(tmp_path / 'one'), atol=.5, equal_nan=True)
+    assert 'is done' in demo(film, '--out', tmp_path / 'out', '--formats', 'nc', '--resume').stdout
+
+
+def test_many_films_and_a_kill(tmp_path):
+    "Two workers, killed in the middle: the same command keeps what is done, and lists what is no film."
+    pytest.importorskip('joblib', reason='several films at once need solopose[datasets]')
+    (tmp_path / 'films').mkdir()
+    for k in range(4): make_video(tmp_path / 'films' / f'{k}.mp4', n=30, seed=k)
+    (tmp_path / 'films' / 'letter.mp4').write_text('Dear reader')
+    out = tmp_path / 'out'
+    clean = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'IN_TEST')}
+    line = [str(a) for a in (console('solopose_demo'), tmp_path / 'films', '--out', out, '--formats', 'nc', '--device', 'cpu', '--cluster', 2)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env={**clean, 'OMP_NUM_THREADS': '1'})
+    until = time.monotonic() + 250
+    while not list(out.glob('*/run.json')) and process.poll() is None and time.monotonic() < until: time.sleep(.05)
+    try: os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError: pass
+    process.wait()
+    kept = {p: p.stat().st_mtime_ns for p in out.glob('*/run.json')}
+    assert kept
+    got = run(*line)
+    assert got.returncode == 2 and '1 of 5 films failed' in got.stderr and 'letter.mp4: failed' in got.stdout, (got.stdout, got.stderr)
+    assert sorted(p.name for p in out.iterdir() if not p.name.startswith('.')) == ['0', '1', '2', '3']
+    for p, t in kept.items(): assert p.stat().st_mtime_ns == t, 'done again'
+    assert all((out / str(k) / 'poses.nc').exists() for k in range(4)) and got.stdout.count('done before') >= len(kept)

@@ -81,7 +81,7 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
 
     model = create_model(pretrained=tmp_path / 'run/weights.safetensors')
     assert model.metadata['joints'] == list(skeleton.joints) and model.config.skeleton == skeleton.name
-    found = predict_video(short_clip, model, zoom=1)
+    found = predict_video(short_clip, model, boxes=(0, 0, 160, 120))
     assert tuple(found.poses.keypoint.values) == skeleton.joints and found.poses.attrs[
         'skeleton'] == skeleton.name
     position = found.poses.position.transpose('time', 'keypoint', 'space', 'individual').values

@@ -107,7 +107,7 @@ def _result_boxes(path):
     except (OSError, AttributeError, ValueError) as e:
         raise ValueError(f'{path} holds no boxes ({" ".join(str(e).split())[:100]}): give poses.nc of an earlier run') from None
 
-# %% ../../nbs/predict/52d_given.ipynb #3f1fb30b
+# %% ../../nbs/predict/52d_given.ipynb #ebde4291
 def read_boxes(
     text, # 'left,top,right,bottom', or a file: CSV, or NetCDF of an earlier result; None
 ): # (4,) or (N, T, 4), px, or None
@@ -115,7 +115,9 @@ def read_boxes(
     if text is None: return None
     try: x = [float(v) for v in text.split(',')]
     except ValueError: x = []
-    if len(x) == 4 and np.isfinite(x).all(): return np.array(x)
+    if len(x) == 4 and np.isfinite(x).all():
+        if x[0] < x[2] and x[1] < x[3]: return np.array(x)
+        raise ValueError(f'--boxes {text} is empty: give left, top, right, bottom in pixels')
     path = Path(text)
     if not path.is_file():
         raise ValueError(f'--boxes {text!r}: give 4 numbers with commas, such as 100,50,400,350, or a file that is there')
