@@ -102,10 +102,10 @@ def due(self:Looks,
     "Is it time to look?"
     return lost or not self.log or time - self.log[-1][0] >= self.every - 1e-6
 
-# %% ../../nbs/predict/53_follow.ipynb #ad43f062
+# %% ../../nbs/predict/53_follow.ipynb #8eb953cf
 @patch
 def tell(self:Looks,
-    known, # identities of the first rows
+    known, # identities of the first rows, in their order
     boxes, # (N, 5), px and score: people who are followed, then what else was seen
     time, # s
 ): # {identity: box (4,)} of the others
