@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['Tracker', 'Track', 'track_people', 'boxes_at', 'Finder', 'main_person']
 
-# %% ../../nbs/predict/51b_tracks.ipynb #856df9fb
+# %% ../../nbs/predict/51b_tracks.ipynb #7aba6ca4
 from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
-from .detect import detect_people, look_closer, merge, overlap
-import torch
+from .detect import CLEAR, detect_people
 
 # %% ../../nbs/predict/51b_tracks.ipynb #c00d3739
 def _cbiou():
@@ -23,13 +22,13 @@ def _cbiou():
                           'also `pip install --force-reinstall opencv-python-headless`') from None
     return CBIoUTracker, Detections
 
-# %% ../../nbs/predict/51b_tracks.ipynb #1769e5f7
+# %% ../../nbs/predict/51b_tracks.ipynb #4aaa1b29
 class Tracker:
     "Follows people online: `update` with each look's boxes."
     def __init__(self,
         fps:float=30., # unit of the motion model; looks may come at any times
         lost:float=1., # how long somebody may be hidden, s
-        start:float=.4, # score that begins somebody
+        start:float=.35, # score that begins somebody
         near:float=.05, # least similarity of boxes, times score
     ):
         engine, self._boxes = _cbiou()
@@ -117,7 +116,7 @@ class Finder:
         self.detector, self.tracker = detector, Tracker(**settings)
         self.side, self.large, self.every, self.keep, self.next = side, large, every, keep, -np.inf
 
-# %% ../../nbs/predict/51b_tracks.ipynb #ab07d765
+# %% ../../nbs/predict/51b_tracks.ipynb #f7295f74
 @patch
 def update(self:Finder,
     frame, # (H, W, 3) uint8
@@ -126,19 +125,11 @@ def update(self:Finder,
     "Who is where in a frame."
     sides = (self.side,)
     if time >= self.next: sides, self.next = (self.side, self.large), time + self.every
-    boxes = detect_people(self.detector, [frame], self.keep, sides)[0]
-    return self.tracker.update(self._closer(frame, boxes, time), time)
-
-# %% ../../nbs/predict/51b_tracks.ipynb #5ff498d6
-@patch
-def _closer(self:Finder, frame, boxes, time):
-    "Boxes of a look, and of windows for those that it may have missed."
     there = self.tracker.expected(time)
-    if not len(there): return boxes
-    found = (overlap(torch.tensor(there), torch.tensor(boxes[boxes[:, 4] > .3]))[0] > .4).any(1).numpy()
-    if found.all(): return boxes
-    more = look_closer(self.detector, frame, there[~found], self.keep)
-    return merge([(torch.tensor(boxes), torch.zeros(len(boxes), 17, 3)), more])[0].numpy()
+    clear = CLEAR * max(frame.shape[:2]) / self.side
+    small = there[(there[:, 2:] - there[:, :2]).max(1) < 2 * clear]
+    boxes = detect_people(self.detector, [frame], self.keep, sides, [small])[0]
+    return self.tracker.update(boxes, time)
 
 # %% ../../nbs/predict/51b_tracks.ipynb #11a7c32a
 def main_person(
