@@ -2,8 +2,8 @@ __version__ = "0.1.0"
 
 # Written by hand: nbdev keeps the line above. The names below are imported when they are first asked for,
 # so that `import solopose`, and with it `--help` and `--version`, stay quick.
-__all__ = ['predict_video', 'read_video', 'write_results', 'create_model', 'list_models']
-_WHERE = {'predict_video': 'predict.run', 'write_results': 'predict.writers', 'read_video': 'video.frames',
+__all__ = ['predict_video', 'predict_stream', 'read_video', 'write_results', 'create_model', 'list_models']
+_WHERE = {'predict_video': 'predict.run', 'predict_stream': 'predict.stream', 'write_results': 'predict.writers', 'read_video': 'video.frames',
           'create_model': 'model', 'list_models': 'model'}
 
 
