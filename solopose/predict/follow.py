@@ -292,14 +292,14 @@ def measure(self:Follower,
     tokens = self.encode([frame], better)
     return found | {i: found[i]._replace(square=s[0], tokens=tokens[i][0]) for i, s in better.items()}
 
-# %% ../../nbs/predict/53_follow.ipynb #93ae52d3
+# %% ../../nbs/predict/53_follow.ipynb #851301d9
 def _twins(found):
     "Identities that are somebody else's as well: same joints, younger."
     out = []
     for i, j in combinations(sorted(found), 2):
         a, b = found[i], found[j]
         apart = np.linalg.norm(a.places - b.places, axis=-1).mean()
-        if apart < .1 * np.ptp(a.square[[0, 2]]): out.append(j)
+        if apart < .15 * np.ptp(a.square[[0, 2]]): out.append(j)
     return out
 
 # %% ../../nbs/predict/53_follow.ipynb #5434e884
