@@ -79,7 +79,7 @@ def unexplained(
         if near and max(near) >= same: free.pop(int(np.argmax(near)))
     return np.array(free).reshape(-1, 5)
 
-# %% ../../nbs/predict/53_follow.ipynb #f8449383
+# %% ../../nbs/predict/53_follow.ipynb #9bf848ca
 class Looks:
     "Who is who, by a detector and a tracker."
     exact = False # boxes are measured, not given
@@ -92,6 +92,7 @@ class Looks:
     ):
         self.detect, self.tracker, self.people, self.every, self.sides = detect, tracker, people, every, sides
         self.names, self.log = {}, [] # tracker's number -> identity; what the tracker was told
+        self.refused = [] # (time, box) of what the pose network did not take for a person
 
 # %% ../../nbs/predict/53_follow.ipynb #c1f3e3f3
 @patch
@@ -119,7 +120,7 @@ def tell(self:Looks,
             found[self.names[number]] = boxes[row, :4]
     return found
 
-# %% ../../nbs/predict/53_follow.ipynb #7127c23e
+# %% ../../nbs/predict/53_follow.ipynb #b09ff830
 @patch
 def look(self:Looks,
     frame, # (H, W, 3) uint8
@@ -130,9 +131,20 @@ def look(self:Looks,
 ): # {identity: box (4,)} of others who are new, or there again
     "Look for people who are not followed."
     sides = self.sides if lost else self.sides[len(self.log) % len(self.sides):][:1]
-    free = unexplained(self.detect(frame, sides), list(followed.values()))[:most]
+    self.refused = [(t, b) for t, b in self.refused if time - t < 2]
+    free = unexplained(self.detect(frame, sides), list(followed.values()))
+    free = [f for f in free if all(overlap(f, b) < .7 for _, b in self.refused)][:most]
     known = [np.append(b, .9) for b in followed.values()]
     return self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)
+
+# %% ../../nbs/predict/53_follow.ipynb #dbd86b5a
+@patch
+def refuse(self:Looks,
+    boxes, # of a detector (4,), px, in which nobody is
+    time, # s
+):
+    "Remember what is no person."
+    self.refused += [(time, b) for b in boxes]
 
 # %% ../../nbs/predict/53_follow.ipynb #835f2f31
 @patch
@@ -274,13 +286,13 @@ def read_frame(self:Follower,
         out[i] = Measured(in_picture(tight_boxes(p, w)[0], frame), p[0], float(c.mean()), s, tokens[i][0])
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #7efc94e2
+# %% ../../nbs/predict/53_follow.ipynb #fac7f730
 @patch
 def measure(self:Follower,
     frame, # (H, W, 3) uint8
     boxes, # {identity: (4,)} where they should be
     tries=0, # how often people are read again in a better square
-    near:float=.1, # how far a square may be off, share of the side
+    near:float=.2, # how far a square may be off, share of the side
 ): # {identity: `Measured`}
     "Where people are in one frame, cut out in squares that fit."
     def off(found):
@@ -302,7 +314,7 @@ def _twins(found):
         if apart < .15 * np.ptp(a.square[[0, 2]]): out.append(j)
     return out
 
-# %% ../../nbs/predict/53_follow.ipynb #5434e884
+# %% ../../nbs/predict/53_follow.ipynb #5c40a3ad
 @patch
 def new_people(self:Follower,
     group, # a `Group`
@@ -313,6 +325,7 @@ def new_people(self:Follower,
     if len(found) == self.where.people or not self.where.due(time, lost): return {}
     boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()}, lost)
     new = self.measure(group.frames[-1], boxes, tries=1)
+    self.where.refuse([boxes[i] for i, m in new.items() if m.confidence < self.there - .05], time)
     return self.where.admit(found, {i: m for i, m in new.items() if m.confidence >= self.there})
 
 # %% ../../nbs/predict/53_follow.ipynb #14a7ee75

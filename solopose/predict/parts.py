@@ -146,7 +146,7 @@ def begin(self:Parts):
     self.folder.mkdir(parents=True)
     write_json(self.folder / 'plan.json', self.plan)
 
-# %% ../../nbs/predict/53a_parts.ipynb #f12372d5
+# %% ../../nbs/predict/53a_parts.ipynb #29a91033
 @patch
 def save(self:Parts,
     flow, # a `Flow`
@@ -164,6 +164,8 @@ def save(self:Parts,
                           left=np.array([*flow.follower.left.items()], int).reshape(-1, 2))}
     state |= {f'person/{i}': pack_person(p) for i, p in enumerate(flow.follower.people.values())}
     state |= {f'waiting/{i}': pack_answers(f.result()) for i, f in enumerate(flow.waiting)}
+    refused = getattr(flow.follower.where, 'refused', ())
+    state |= {f'refused/{i}': dict(time=np.array(t), box=b) for i, (t, b) in enumerate(refused)}
     write_npz(self.folder / 'state.npz', **_flat(state))
 
 # %% ../../nbs/predict/53a_parts.ipynb #4b241437
@@ -190,7 +192,7 @@ def load(self:Parts,
     self.told = len(looks)
     return int(flow['done']), list(times), answers, [unpack_answers(x) for x in _grouped(state, 'waiting')]
 
-# %% ../../nbs/predict/53a_parts.ipynb #3acf44bc
+# %% ../../nbs/predict/53a_parts.ipynb #db201337
 @patch
 def _restore(self:Parts, follower, state, time, looks):
     "People, and a tracker that is told again what it was told."
@@ -201,3 +203,4 @@ def _restore(self:Parts, follower, state, time, looks):
         p.tokens = [t.to(where) for t in p.tokens]
         follower.people[p.identity] = p
     for at, known, boxes in looks: follower.where.tell(known, boxes, at)
+    follower.where.refused = [(float(r['time']), r['box']) for r in _grouped(state, 'refused')]
