@@ -8,7 +8,7 @@ __all__ = ['ASSUMED', 'USUAL', 'DOUBT', 'film_lens', 'image_rays', 'place_root',
 # %% ../../nbs/predict/52b_absolute.ipynb #52b00004
 import numpy as np
 from ..cameras import Camera, undistort
-from ..poses import check_poses
+from ..poses import AXES, check_poses
 from .aim import check_fov
 
 # %% ../../nbs/predict/52b_absolute.ipynb #52b00007
@@ -104,7 +104,8 @@ def place_root(
     return t
 
 # %% ../../nbs/predict/52b_absolute.ipynb #52b00018
-ASSUMED, USUAL = 55., (40., 75.) # angle of view of the longer side: what is taken, and what films often have, degrees
+ASSUMED = 55. # angle of view of the longer side that is taken, degrees
+USUAL = 40., 75. # angles that films often have
 def lens_doubt(
     fov:float=ASSUMED, # assumed angle of view, degrees
 ): # factors (nearest, farthest)
@@ -113,19 +114,21 @@ def lens_doubt(
     return tuple(float(half(fov) / half(other)) for other in USUAL[::-1])
 
 # %% ../../nbs/predict/52b_absolute.ipynb #52b0001b
-DOUBT = 'on drawn films half of all distances are within 3.2 %, nine in ten within 7.1 %: sizes of bodies are guessed'
+DOUBT = ('on drawn films half of all distances are within 3.2 %, nine in ten within 7.1 %: '
+         'sizes of bodies are guessed')
 
 # %% ../../nbs/predict/52b_absolute.ipynb #52b0001c
 def _about(fov, camera, lens):
     "What has to be said beside absolute positions."
-    focal = dict(unit='m', frame='camera', axes='x right, y down, z forward (away from the camera)', root='none',
+    focal = dict(unit='m', frame='camera', axes=AXES['camera'], root='none',
                  focal_length_px=float(lens.K[0, 0]))
     if camera is not None: return focal | dict(lens='given as a camera', uncertainty=DOUBT)
     if fov is not None: return focal | dict(lens=f'given: {fov:g} degrees', fov=float(fov), uncertainty=DOUBT)
     low, high = lens_doubt()
-    return focal | dict(lens=f'assumed: {ASSUMED:g} degrees', fov=ASSUMED, distance_factors=[low, high], uncertainty=(
-        f'the lens is not known: distances are {low:.2f} to {high:.2f} times these for {USUAL[1]:g} to {USUAL[0]:g} '
-        'degrees; give a field of view or a camera'))
+    doubt = (f'the lens is not known: distances are {low:.2f} to {high:.2f} times these for '
+             f'{USUAL[1]:g} to {USUAL[0]:g} degrees; give a field of view or a camera')
+    return focal | dict(lens=f'assumed: {ASSUMED:g} degrees', fov=ASSUMED, distance_factors=[low, high],
+                        uncertainty=doubt)
 
 # %% ../../nbs/predict/52b_absolute.ipynb #52b0001d
 def absolute_position(
@@ -144,4 +147,5 @@ def absolute_position(
     sure = np.nan_to_num(poses.confidence.transpose(*order).values.astype(float), nan=1.)
     root = place_root(joints, image_rays(places, lens), sure)
     place = (joints + root[:, :, None]).transpose(0, 3, 2, 1).astype('float32') / 1000
-    return poses.assign(absolute=(('time', 'space', 'keypoint', 'individual'), place, _about(fov, camera, lens)))
+    dims = 'time', 'space', 'keypoint', 'individual'
+    return poses.assign(absolute=(dims, place, _about(fov, camera, lens)))

@@ -14,13 +14,13 @@ from ..poses import rename_dims
 
 # %% ../../nbs/predict/54a_angles.ipynb #54a00006
 ANGLES = { # name (each with l_ and r_, except those of the trunk) -> definition
-    'hip_flexion': 'thigh before (+) or behind (-) the line from neck to pelvis, seen along the line of the hips',
+    'hip_flexion': 'thigh before (+) or behind (-) the trunk, seen along the line of the hips',
     'hip_abduction': 'thigh outwards (+) or inwards (-) of the plane across the line of the hips',
     'knee_flexion': '180 degrees minus the angle hip, knee, ankle',
-    'ankle_dorsiflexion': 'shank leaning forwards (+) or backwards (-) from the vertical; the angle of the ankle '
-                          'while the foot stands flat, for the foot itself is not seen',
+    'ankle_dorsiflexion': 'shank leaning forwards (+) or backwards (-) from the vertical; the angle of the '
+                          'ankle while the foot stands flat, for the foot itself is not seen',
     'shoulder_flexion': 'upper arm before (+) or behind (-) the trunk, seen along the line of the shoulders',
-    'shoulder_abduction': 'upper arm outwards (+) or inwards (-) of the plane across the line of the shoulders',
+    'shoulder_abduction': 'upper arm outwards (+) or inwards (-) of the plane across these shoulders',
     'elbow_flexion': '180 degrees minus the angle shoulder, elbow, wrist',
     'trunk_flexion': 'line from pelvis to neck leaning forwards (+) or backwards (-) from the vertical',
     'trunk_lateral': 'the same line leaning to the right (+) or left (-) of the person',
@@ -49,7 +49,8 @@ def _limb_angles(limb, axes, outwards):
     right, forward, up = axes
     limb = _unit(limb)
     aside = _dot(limb, right)
-    flexion = np.where(np.abs(aside) < np.cos(np.radians(15)), _degrees(_dot(limb, forward), -_dot(limb, up)), np.nan)
+    flexion = _degrees(_dot(limb, forward), -_dot(limb, up))
+    flexion = np.where(np.abs(aside) < np.cos(np.radians(15)), flexion, np.nan)
     return flexion, np.degrees(np.arcsin(np.clip(outwards * aside, -1, 1)))
 
 # %% ../../nbs/predict/54a_angles.ipynb #54a0000c
@@ -95,7 +96,8 @@ def joint_angles(
     names = list(poses.keypoint.values)
     up = _unit(np.asarray(VIEWS[poses.attrs['frame']][2] if up is None else up, float))
     at = lambda j: p[:, :, names.index(j)]
-    found = {s + k: v for s in ('l_', 'r_') for k, v in _side_angles(at, s, up).items()} | _trunk_angles(at, up)
+    found = {s + k: v for s in ('l_', 'r_') for k, v in _side_angles(at, s, up).items()}
+    found |= _trunk_angles(at, up)
     about = lambda k: dict(unit='degrees', definition=ANGLES[k.removeprefix('l_').removeprefix('r_')])
     return xr.Dataset({k: (('time', 'individual'), v, about(k)) for k, v in found.items()},
                       coords=dict(time=poses.time, individual=poses.individual))

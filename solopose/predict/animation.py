@@ -29,8 +29,8 @@ def person_motion(
 
 # %% ../../nbs/predict/54c_animation.ipynb #54c00009
 NAMES = dict(hips='Hips', spine='Spine', neck='Neck', l_collar='LeftShoulder', l_upper_arm='LeftArm',
-             l_forearm='LeftForeArm', r_collar='RightShoulder', r_upper_arm='RightArm', r_forearm='RightForeArm',
-             l_thigh='LeftUpLeg', l_shank='LeftLeg', r_thigh='RightUpLeg', r_shank='RightLeg')
+             l_forearm='LeftForeArm', r_collar='RightShoulder', r_upper_arm='RightArm',
+             r_forearm='RightForeArm', l_thigh='LeftUpLeg', l_shank='LeftLeg', r_thigh='RightUpLeg', r_shank='RightLeg')
 
 # %% ../../nbs/predict/54c_animation.ipynb #54c0000b
 TIPS = dict(neck='Head', l_forearm='LeftHand', r_forearm='RightHand', l_shank='LeftFoot', r_shank='RightFoot')
@@ -83,6 +83,6 @@ def write_bvh(
 write_bvh.each = True # one file per person
 
 # %% ../../nbs/predict/54c_animation.ipynb #54c00012
-JOINTS = { # of solopose -> node of the file that begins there
-    'pelvis': 'Hips', 'neck': 'Neck', 'head': 'Head'} | {f'{s[0].lower()}_{j}': s + node for s in ('Left', 'Right') for j, node in (
-    ('shoulder', 'Arm'), ('elbow', 'ForeArm'), ('wrist', 'Hand'), ('hip', 'UpLeg'), ('knee', 'Leg'), ('ankle', 'Foot'))}
+_LIMBS = dict(shoulder='Arm', elbow='ForeArm', wrist='Hand', hip='UpLeg', knee='Leg', ankle='Foot')
+JOINTS = dict(pelvis='Hips', neck='Neck', head='Head') # joint -> node of the file that begins there
+JOINTS |= {f'{s[0].lower()}_{j}': s + node for s in ('Left', 'Right') for j, node in _LIMBS.items()}

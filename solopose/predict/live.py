@@ -45,7 +45,7 @@ class LiveScene:
     def address(self): return f'http://{self.server.get_host()}:{self.server.get_port()}'
     def close(self): self.server.stop()
 
-# %% ../../nbs/predict/54f_live.ipynb #54f0000b
+# %% ../../nbs/predict/54f_live.ipynb #54f0000c
 @patch
 def look(self:LiveScene,
     points, # (..., 3), m, z up
@@ -56,12 +56,13 @@ def look(self:LiveScene,
     if not len(p): return
     low, high = np.percentile(p, 1, 0), np.percentile(p, 99, 0)
     middle, size = (low + high) / 2, max(float(np.linalg.norm(high - low)), 2.)
-    self.server.scene.add_grid('/floor', width=4 * size, height=4 * size, position=(*middle[:2], float(low[2])))
+    floor = (*middle[:2], float(low[2]))
+    self.server.scene.add_grid('/floor', width=4 * size, height=4 * size, position=floor)
     self.server.initial_camera.position = tuple(middle + np.array([.3, -1, .3]) * .9 * size)
     self.server.initial_camera.look_at = tuple(middle)
     self.floor = float(low[2])
 
-# %% ../../nbs/predict/54f_live.ipynb #54f0000c
+# %% ../../nbs/predict/54f_live.ipynb #54f0000e
 @patch
 def _person(self:LiveScene, name, points, skeleton):
     "Label and lines of somebody new."
@@ -70,7 +71,7 @@ def _person(self:LiveScene, name, points, skeleton):
     self.people[name] = scene.add_label(f'/names/{name}', str(name)), lines
     return self.people[name]
 
-# %% ../../nbs/predict/54f_live.ipynb #54f0000d
+# %% ../../nbs/predict/54f_live.ipynb #54f0000f
 @patch
 def show(self:LiveScene,
     points, # (N, J, 3), m, z up; NaN where missing
@@ -89,7 +90,7 @@ def show(self:LiveScene,
             label.position = tuple(p[there][p[there][:, 2].argmax()] + [0, 0, .1])
     self.seen += 1
 
-# %% ../../nbs/predict/54f_live.ipynb #54f0000f
+# %% ../../nbs/predict/54f_live.ipynb #54f00012
 @patch
 def push(self:LiveScene,
     poses, # pose dataset, mm
@@ -98,14 +99,14 @@ def push(self:LiveScene,
     poses = rename_dims(poses).isel(time=slice(-1, None))
     self.show(scene_points(poses)[0] / 1000, poses.individual.values, SKELETONS[poses.attrs['skeleton']])
 
-# %% ../../nbs/predict/54f_live.ipynb #54f00011
+# %% ../../nbs/predict/54f_live.ipynb #54f00014
 def _controls(server, n):
     "Play, frame and speed."
     play = server.gui.add_checkbox('play', True)
     frame = server.gui.add_slider('frame', min=0, max=max(n - 1, 1), step=1, initial_value=0)
     return play, frame, server.gui.add_slider('speed', min=.1, max=2., step=.1, initial_value=1.)
 
-# %% ../../nbs/predict/54f_live.ipynb #54f00012
+# %% ../../nbs/predict/54f_live.ipynb #54f00015
 def play_poses(
     scene, # `LiveScene`
     poses, # pose dataset, mm
@@ -124,7 +125,7 @@ def play_poses(
         time.sleep(float(step[k]) / speed.value if play.value else .05)
         if play.value and frame.value == k: frame.value = (k + 1) % len(times)
 
-# %% ../../nbs/predict/54f_live.ipynb #54f00013
+# %% ../../nbs/predict/54f_live.ipynb #54f00016
 def view_poses(
     found, # a `Prediction`
     port:int=8080, # of the page

@@ -14,7 +14,7 @@ from ..universal import fit_universal, to_universal
 
 # %% ../../nbs/predict/52c_reframe.ipynb #52c00006
 def _fit_person(joints, skeleton, **kw):
-    "Universal joints (T, J, 3), key frame, misfit (mm) and reason of one person; NaN, -1 where there is none."
+    "Universal joints (T, J, 3), key frame, misfit (mm), and the reason if there is none (then NaN, -1)."
     try: fit = fit_universal(joints, skeleton=skeleton, **kw)
     except ValueError as e: return np.full(joints.shape, np.nan), -1, np.nan, str(e)
     return to_universal(joints, fit), int(fit.key), float(fit.residual), ''
@@ -32,8 +32,9 @@ def universal_position(
     reasons = '; '.join(f'{n}: {w}' for n, w in zip(poses.individual.values, why) if w)
     about = dict(unit='mm', frame='universal', axes=AXES['universal'], missing_because=reasons)
     place = xr.DataArray(np.stack(found).astype('float32'), dims=order).transpose(*poses.position.dims)
+    upright = dict(long_name='upright frame of the fit, -1: none')
     return poses.assign(universal=(poses.position.dims, place.values, about),
-                        key_frame=('individual', np.array(keys), dict(long_name='upright frame of the fit, -1: none')),
+                        key_frame=('individual', np.array(keys), upright),
                         key_misfit=('individual', np.array(misfit), dict(unit='mm')))
 
 # %% ../../nbs/predict/52c_reframe.ipynb #52c0000d
@@ -47,5 +48,5 @@ def in_universal(
     if not np.isfinite(out.universal).any() and np.isfinite(out.position).any():
         raise ValueError(f"no universal frame for {about['missing_because']}; take --frame camera")
     out = out.assign(position=out.universal.assign_attrs(unit='mm')).drop_vars('universal')
-    out.attrs |= dict(frame='universal', axes=AXES['universal'], root='none', missing_because=about['missing_because'])
-    return out
+    reason = about['missing_because']
+    return out.assign_attrs(frame='universal', axes=AXES['universal'], root='none', missing_because=reason)

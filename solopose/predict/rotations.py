@@ -36,7 +36,7 @@ def y_up(
     "Points on axes whose second one points up; a rotation, never a reflection."
     return np.asarray(points, float) * np.diag(Y_UP)
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b0000c
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0000d
 def _ends(joints, skeleton):
     "Vector of every bone of the rig (T, 3), from where it begins to where its end is seen."
     at = lambda j: joints[:, skeleton.index(j)]
@@ -44,7 +44,7 @@ def _ends(joints, skeleton):
     starts |= {f'{s}_thigh': f'{s}_hip' for s in 'lr'} | {'spine': 'pelvis'}
     return {k: at(RIG[k][1]) - at(starts[k]) for k in RIG if RIG[k][1]}
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b0000d
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0000e
 def bone_lengths(
     joints, # (T, J, 3) of one person, NaN where missing
     skeleton=SKELETON, # of the joints
@@ -54,10 +54,11 @@ def bone_lengths(
     across = joints[:, skeleton.index('l_hip')] - joints[:, skeleton.index('r_hip')]
     lengths = {'hips': span(across)} | {k: span(v) for k, v in _ends(joints, skeleton).items()}
     for k, v in lengths.items():
-        if not np.isfinite(v).any(): raise ValueError(f'no frame shows the bone {k!r}: there is nothing to animate')
+        if not np.isfinite(v).any():
+            raise ValueError(f'no frame shows the bone {k!r}: there is nothing to animate')
     return {k: float(np.nanmedian(v)) for k, v in lengths.items()}
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00010
+# %% ../../nbs/predict/54b_rotations.ipynb #54b00011
 def _unit(v): return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
 def swing(
@@ -71,7 +72,7 @@ def swing(
     q = np.concatenate([np.where(flip[:, None], other, v), np.where(flip, 0, w)[:, None]], 1)
     return Rotation.from_quat(q).as_matrix()
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00013
+# %% ../../nbs/predict/54b_rotations.ipynb #54b00014
 def _twist(R, bone, end, hinge):
     "R (T, 3, 3) turned about `bone` so that the hinge is square to bone and end; all unit (T, 3)."
     across = np.cross(bone, end)
@@ -81,7 +82,7 @@ def _twist(R, bone, end, hinge):
     angle = np.arctan2((np.cross(now, across) * bone).sum(-1), (now * across).sum(-1))
     return Rotation.from_rotvec(bone * (sure * angle)[:, None]).as_matrix() @ R
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00014
+# %% ../../nbs/predict/54b_rotations.ipynb #54b00015
 def _hips(joints, skeleton):
     "Rotation (T, 3, 3) of the hips: x along the line of the hips, y as near to the spine as can be."
     at = lambda j: joints[:, skeleton.index(j)]
@@ -95,7 +96,7 @@ def _spine(joints, bone, skeleton):
     z = _unit(np.cross(x, bone))
     return np.stack([np.cross(bone, z), bone, z], -1)
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00015
+# %% ../../nbs/predict/54b_rotations.ipynb #54b00016
 def rig_rotations(
     joints, # (T, J, 3) of one person, y up, without gaps
     skeleton=SKELETON, # of the joints
@@ -110,7 +111,7 @@ def rig_rotations(
         if k in HINGES: R[k] = _twist(R[k], bones[k], bones[HINGES[k][0]], HINGES[k][1])
     return R
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00017
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0001a
 @dataclass
 class Animation:
     "A skeleton of constant bones that turns, y up."
@@ -120,7 +121,7 @@ class Animation:
     root:np.ndarray # where the hips are, (T, 3)
     fps:float # frames per second
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00018
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0001b
 def _rest(lengths):
     "Offsets and tips of the rig in rest."
     ends = {k: np.array(rest, float) * lengths[k] for k, (_, _, rest) in RIG.items() if rest}
@@ -129,7 +130,7 @@ def _rest(lengths):
     parents = {p for p, *_ in RIG.values()}
     return begins, {k: v for k, v in ends.items() if k not in parents}
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00019
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0001c
 def animate(
     joints, # (T, J, 3) of one person, y up, without gaps
     root, # where the pelvis is, (T, 3), in the same unit
@@ -141,7 +142,7 @@ def animate(
     offsets, tips = _rest(lengths or bone_lengths(joints, skeleton))
     return Animation(offsets, tips, rig_rotations(joints, skeleton), np.asarray(root, float), fps)
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b0001a
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0001d
 @patch
 def positions(self:Animation): # dict: joint or end, by the names of the skeleton -> (T, 3)
     "Forward kinematics: where everything is."
@@ -154,7 +155,7 @@ def positions(self:Animation): # dict: joint or end, by the names of the skeleto
     inner = {RIG[p][1]: at[k] for k, (p, *_) in RIG.items() if p and RIG[p][1] and k not in ('neck', 'spine')}
     return inner | seen
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b0001c
+# %% ../../nbs/predict/54b_rotations.ipynb #54b0001f
 def constant_bones(
     joints, # (T, J, 3) of one person, y up, without gaps
     skeleton=SKELETON, # of the joints
@@ -163,7 +164,7 @@ def constant_bones(
     at = animate(joints, joints[:, skeleton.index('pelvis')], 1., skeleton).positions()
     return np.stack([at[j] for j in skeleton.joints], 1)
 
-# %% ../../nbs/predict/54b_rotations.ipynb #54b00022
+# %% ../../nbs/predict/54b_rotations.ipynb #54b00025
 def even_joints(
     joints, # (T, J, 3), NaN where missing
     times, # (T,), s

@@ -7,6 +7,7 @@ __all__ = ['WRITERS', 'FORMATS', 'NEEDS', 'write_page', 'check_formats', 'write_
 
 # %% ../../nbs/predict/54g_writers.ipynb #54d80004
 from contextlib import ExitStack
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 import warnings
@@ -26,21 +27,21 @@ def write_page(
 ):
     "A page that plays the film and everybody's skeleton side by side, offline."
     from solopose.page import save_page
-    video = found.video
-    save_page(path, found.poses, video, truth=truth, title=found.poses.attrs.get('source_file', ''), pixels=video.source_size[0])
+    video, title = found.video, found.poses.attrs.get('source_file', '')
+    save_page(path, found.poses, video, truth=truth, title=title, pixels=video.source_size[0])
 
-# %% ../../nbs/predict/54g_writers.ipynb #54d80008
-WRITERS = {'nc': write_netcdf, 'csv': write_csv, 'angles.csv': write_angles, 'json': write_json, 'npz': write_npz,
-           'bvh': write_bvh, 'trc': write_trc, 'c3d': write_c3d, 'html': write_page,
-           'mp4': write_overlay} # by ending: function of (found, path, truth)
+# %% ../../nbs/predict/54g_writers.ipynb #54d80009
+WRITERS = { # by ending: function of (found, path, truth)
+    'nc': write_netcdf, 'csv': write_csv, 'angles.csv': write_angles, 'json': write_json, 'npz': write_npz,
+    'bvh': write_bvh, 'trc': write_trc, 'c3d': write_c3d, 'html': write_page, 'mp4': write_overlay}
 FORMATS = 'nc', 'json', 'html' # what is written if nothing else is asked for
 NEEDS = {'bvh': 'pybvh', 'c3d': 'ezc3d'} # what not everybody has
 
-# %% ../../nbs/predict/54g_writers.ipynb #54d8000a
+# %% ../../nbs/predict/54g_writers.ipynb #54d8000b
 def check_formats(
     formats, # names, or text with commas
 ): # tuple of names
-    "The formats asked for, each once; ValueError for an unknown one, ImportError for one whose library is missing."
+    "The formats asked for, each once; ValueError for an unknown one, ImportError for a missing library."
     names = formats.split(',') if isinstance(formats, str) else formats
     names = tuple(dict.fromkeys(f.strip().lower().removeprefix('.') for f in names if f.strip()))
     for f in names:
@@ -50,11 +51,11 @@ def check_formats(
     if not names: raise ValueError(f'no format asked for: choose from {", ".join(WRITERS)}')
     return names
 
-# %% ../../nbs/predict/54g_writers.ipynb #54d8000d
+# %% ../../nbs/predict/54g_writers.ipynb #54d8000e
 def _one(found, k):
     "A result with one of its people."
-    other = type(found).__new__(type(found))
-    other.__dict__.update(vars(found), poses=found.poses.isel(individual=[k]))
+    other = copy(found)
+    other.poses = found.poses.isel(individual=[k])
     return other
 
 def _jobs(found, out, f):
@@ -66,13 +67,14 @@ def _jobs(found, out, f):
     for k in np.flatnonzero(~whole): warnings.warn(f'{name(k)} is not written: {people[k]} is in no frame')
     return [(out / name(k), _one(found, k)) for k in np.flatnonzero(whole)]
 
-# %% ../../nbs/predict/54g_writers.ipynb #54d8000f
+# %% ../../nbs/predict/54g_writers.ipynb #54d80010
 def _stale(out, formats, made):
     "Files of an earlier run with other people."
-    found = [p for f in formats if getattr(WRITERS[f], 'each', False) for p in (*out.glob(f'poses_*.{f}'), out / f'poses.{f}')]
+    each = [f for f in formats if getattr(WRITERS[f], 'each', False)]
+    found = [p for f in each for p in (*out.glob(f'poses_*.{f}'), out / f'poses.{f}')]
     return [p for p in found if p.is_file() and p not in made]
 
-# %% ../../nbs/predict/54g_writers.ipynb #54d80010
+# %% ../../nbs/predict/54g_writers.ipynb #54d80011
 def write_results(
     found, # a `Prediction`
     out, # folder, made if needed
