@@ -116,7 +116,7 @@ def _stamp(film):
 
 def _plan(film, wanted):
     "What `run.json` says beforehand."
-    return dict(film=os.path.abspath(film) if film else None, stamp=_stamp(film) if film else None, **asdict(wanted),
+    return dict(film=printable(os.path.abspath(film)) if film else None, stamp=_stamp(film) if film else None, **asdict(wanted),
                 ) | dict(formats=list(wanted.formats))
 
 # %% ../../nbs/predict/54h_films.ipynb #736d195b

@@ -240,7 +240,7 @@ def plan_of(
     stamps = [[p.stat().st_size, p.stat().st_mtime_ns] if p.is_file() else None for p in files]
     weights = round(sum(float(p.double().abs().sum()) for p in model.parameters()), 6)
     numbers = None if boxes is None else np.nan_to_num(np.asarray(boxes, float), nan=-1).round(3).tolist()
-    return dict(film=str(video.path.resolve()), stamps=stamps, frames=len(video.pictures), fps=video.resample_fps,
+    return dict(film=printable(video.path.resolve()), stamps=stamps, frames=len(video.pictures), fps=video.resample_fps,
                 start=video.start, weights=weights, boxes=numbers, **settings)
 
 # %% ../../nbs/predict/53b_run.ipynb #e9babdab
