@@ -6,7 +6,7 @@
 __all__ = ['ahead', 'stoppable', 'pack_answers', 'unpack_answers', 'pack_person', 'unpack_person', 'pack_looks', 'unpack_looks',
            'Parts']
 
-# %% ../../nbs/predict/53a_parts.ipynb #b585a605
+# %% ../../nbs/predict/53a_parts.ipynb #000f665b
 import queue, shutil, signal, threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..files import read_json, read_npz, write_json, write_npz
-from .follow import Answer, Person
+from .follow import Answer, Person, _now
 
 # %% ../../nbs/predict/53a_parts.ipynb #8172ae0f
 def _fill(items, room, stop):
@@ -79,14 +79,14 @@ def unpack_answers(
     return [Answer(int(i), int(f), *(arrays[k][e - n:e] for k in Answer._fields[2:]))
             for i, f, n, e in zip(arrays['identity'], arrays['first'], arrays['count'], ends)]
 
-# %% ../../nbs/predict/53a_parts.ipynb #a4185208
+# %% ../../nbs/predict/53a_parts.ipynb #f52c0224
 def pack_person(
     p, # a `Person`
 ): # dict of arrays
     "Somebody who is followed, with all that is not answered yet."
     out = dict(numbers=np.array([p.identity, p.first, p.done]), seen=np.array(p.seen), squares=np.array(p.squares))
     if p.box is not None: out |= dict(box=p.box, speed=p.speed)
-    return out | dict(tokens=torch.stack(p.tokens).float().cpu().numpy())
+    return out | dict(tokens=torch.stack(_now(p.tokens)).float().cpu().numpy())
 
 def unpack_person(
     arrays, # of `pack_person`
