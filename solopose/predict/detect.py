@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PEAK', 'CLEAR', 'load_detector', 'shrink', 'find_peaks', 'refine', 'joint_boxes', 'person_scores', 'read_people',
-           'once', 'look', 'look_closer', 'overlap', 'merge', 'detect_people']
+           'overlap', 'once', 'look', 'look_closer', 'merge', 'detect_people']
 
 # %% ../../nbs/predict/51a_detect.ipynb #230a4356
 import numpy as np
@@ -128,18 +128,32 @@ def read_people(
         out.append([v[once(*found)] for v in found])
     return out
 
-# %% ../../nbs/predict/51a_detect.ipynb #226bf4b4
+# %% ../../nbs/predict/51a_detect.ipynb #c632f472
+def overlap(
+    a, # boxes (N, 4+)
+    b, # boxes (M, 4+)
+): # (N, M) each: shared by both to covered by either, shared to a's own area
+    "How much boxes have in common: intersection over union, and over the first."
+    a, b = a[:, None], b[None]
+    area = lambda low, high: (high - low).clamp(min=0).prod(-1)
+    both = area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:4], b[..., 2:4]))
+    mine, other = area(a[..., :2], a[..., 2:4]), area(b[..., :2], b[..., 2:4])
+    return both / (mine + other - both).clamp(min=1e-9), both / mine.clamp(min=1e-9)
+
+# %% ../../nbs/predict/51a_detect.ipynb #f46099cd
 def once(
     boxes, # (N, 5)
     points, # keypoints (N, 17, 3)
     apart:float=.1, # mean distance of keypoints that makes two people, of the longer side of a box
+    part:float=.6, # share inside somebody larger that makes a part of that person
 ): # numbers of the people to keep
     "Everybody once, the surest first."
-    out = []
+    if not len(boxes): return []
+    size, inside, out = (boxes[:, 2:4] - boxes[:, :2]).amax(1).clamp(min=1), overlap(boxes, boxes)[1], []
     for k in boxes[:, 4].argsort(descending=True).tolist():
-        size = (boxes[k, 2:4] - boxes[k, :2]).max().clamp(min=1)
-        far = [(points[k, :, :2] - points[j, :, :2]).norm(dim=-1).mean() / size for j in out]
-        if all(f >= apart for f in far): out.append(k)
+        far = (points[k, :, :2] - points[out, :, :2]).norm(dim=-1).mean(-1) / size[k]
+        limb = (inside[k, out] > part) & (size[k] < .85 * size[out])
+        if bool((far >= apart).all() & ~limb.any()): out.append(k)
     return out
 
 # %% ../../nbs/predict/51a_detect.ipynb #a0cd2593
@@ -178,18 +192,6 @@ def look_closer(
         boxes[:, :4] = boxes[:, :4] * scale + corner.repeat(2)
         points[..., :2] = points[..., :2] * scale + corner
     return seen
-
-# %% ../../nbs/predict/51a_detect.ipynb #c632f472
-def overlap(
-    a, # boxes (N, 4+)
-    b, # boxes (M, 4+)
-): # (N, M) each: shared by both to covered by either, shared to a's own area
-    "How much boxes have in common: intersection over union, and over the first."
-    a, b = a[:, None], b[None]
-    area = lambda low, high: (high - low).clamp(min=0).prod(-1)
-    both = area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:4], b[..., 2:4]))
-    mine, other = area(a[..., :2], a[..., 2:4]), area(b[..., :2], b[..., 2:4])
-    return both / (mine + other - both).clamp(min=1e-9), both / mine.clamp(min=1e-9)
 
 # %% ../../nbs/predict/51a_detect.ipynb #776e9260
 def merge(
