@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PEAK', 'CLEAR', 'load_detector', 'shrink', 'find_peaks', 'refine', 'joint_boxes', 'person_scores', 'read_people',
-           'look', 'look_closer', 'overlap', 'merge', 'detect_people']
+           'overlap', 'once', 'look', 'look_closer', 'merge', 'detect_people']
 
 # %% ../../nbs/predict/51a_detect.ipynb #230a4356
 import numpy as np
@@ -107,7 +107,7 @@ def person_scores(
     "How surely there is a person, by its middle and its eight surest keypoints."
     return trust * middle + (1 - trust) * sure.topk(8, -1).values.mean(-1)
 
-# %% ../../nbs/predict/51a_detect.ipynb #ba552d27
+# %% ../../nbs/predict/51a_detect.ipynb #bd73a78d
 @torch.no_grad()
 def read_people(
     detector, # of `load_detector`
@@ -124,7 +124,36 @@ def read_people(
         score, places = person_scores(value, sure, trust), 4 * places.flip(-1)
         boxes = joint_boxes(places, sure, 4 * _boxes(one, *cells)[:, [1, 0, 3, 2]])
         found = torch.cat([boxes, score[:, None]], 1), torch.cat([places, sure[..., None]], -1)
-        out.append([v[score >= threshold].cpu() for v in found])
+        found = [v[score >= threshold].cpu() for v in found]
+        out.append([v[once(*found)] for v in found])
+    return out
+
+# %% ../../nbs/predict/51a_detect.ipynb #c632f472
+def overlap(
+    a, # boxes (N, 4+)
+    b, # boxes (M, 4+)
+): # (N, M) each: shared by both to covered by either, shared to a's own area
+    "How much boxes have in common: intersection over union, and over the first."
+    a, b = a[:, None], b[None]
+    area = lambda low, high: (high - low).clamp(min=0).prod(-1)
+    both = area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:4], b[..., 2:4]))
+    mine, other = area(a[..., :2], a[..., 2:4]), area(b[..., :2], b[..., 2:4])
+    return both / (mine + other - both).clamp(min=1e-9), both / mine.clamp(min=1e-9)
+
+# %% ../../nbs/predict/51a_detect.ipynb #f46099cd
+def once(
+    boxes, # (N, 5)
+    points, # keypoints (N, 17, 3)
+    apart:float=.1, # mean distance of keypoints that makes two people, of the longer side of a box
+    part:float=.6, # share inside somebody larger that makes a part of that person
+): # numbers of the people to keep
+    "Everybody once, the surest first."
+    if not len(boxes): return []
+    size, inside, out = (boxes[:, 2:4] - boxes[:, :2]).amax(1).clamp(min=1), overlap(boxes, boxes)[1], []
+    for k in boxes[:, 4].argsort(descending=True).tolist():
+        far = (points[k, :, :2] - points[out, :, :2]).norm(dim=-1).mean(-1) / size[k]
+        limb = (inside[k, out] > part) & (size[k] < .85 * size[out])
+        if bool((far >= apart).all() & ~limb.any()): out.append(k)
     return out
 
 # %% ../../nbs/predict/51a_detect.ipynb #a0cd2593
@@ -144,14 +173,14 @@ def look(
     points[..., :2] /= scale
     return boxes, points
 
-# %% ../../nbs/predict/51a_detect.ipynb #a3929108
+# %% ../../nbs/predict/51a_detect.ipynb #483a2e33
 def look_closer(
     detector, # of `load_detector`
     frame, # (H, W, 3) uint8
     places, # boxes (N, 4) where people may be, px
     threshold:float, # least score, 0..1
     side:int=192, # of a window in the network, px
-): # boxes (N, 5) and keypoints (N, 17, 3), px of the frame
+): # list of boxes (N, 5) and keypoints (N, 17, 3), px of the frame
     "Looks through windows around places, all at once."
     squares = [square_box(b[:4]) for b in places]
     squares = [np.concatenate([m - h, m + h]) for m, h in
@@ -162,19 +191,7 @@ def look_closer(
         scale, corner = (q[2] - q[0]) / side, torch.from_numpy(q[:2]).float()
         boxes[:, :4] = boxes[:, :4] * scale + corner.repeat(2)
         points[..., :2] = points[..., :2] * scale + corner
-    return [torch.cat(v) for v in zip(*seen)]
-
-# %% ../../nbs/predict/51a_detect.ipynb #c632f472
-def overlap(
-    a, # boxes (N, 4+)
-    b, # boxes (M, 4+)
-): # (N, M) each: shared by both to covered by either, shared to a's own area
-    "How much boxes have in common: intersection over union, and over the first."
-    a, b = a[:, None], b[None]
-    area = lambda low, high: (high - low).clamp(min=0).prod(-1)
-    both = area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:4], b[..., 2:4]))
-    mine, other = area(a[..., :2], a[..., 2:4]), area(b[..., :2], b[..., 2:4])
-    return both / (mine + other - both).clamp(min=1e-9), both / mine.clamp(min=1e-9)
+    return seen
 
 # %% ../../nbs/predict/51a_detect.ipynb #776e9260
 def merge(
@@ -197,7 +214,7 @@ def merge(
     order = boxes[:, 4].argsort(descending=True)
     return boxes[order], points[order]
 
-# %% ../../nbs/predict/51a_detect.ipynb #faebc88a
+# %% ../../nbs/predict/51a_detect.ipynb #e8d6c3ae
 def detect_people(
     detector, # of `load_detector`
     frames, # (H, W, 3) uint8 each, of any size
@@ -215,7 +232,7 @@ def detect_people(
         clear, found = CLEAR * long / first, look(detector, frame, first, threshold)
         for s in finer: found = merge(found, look(detector, frame, s, threshold, 0.), clear)
         if windows is not None and len(windows[k]):
-            found = merge(found, look_closer(detector, frame, windows[k], threshold), clear)
+            for w in look_closer(detector, frame, windows[k], threshold): found = merge(found, w, clear)
         found = tuple(v.numpy() for v in found)
         out.append(found if keypoints else found[0])
     return out

@@ -11,32 +11,31 @@ import numpy as np
 from fastcore.basics import patch
 from .detect import CLEAR, detect_people
 
-# %% ../../nbs/predict/51b_tracks.ipynb #c00d3739
-def _cbiou():
-    "The library, imported when it is needed."
-    try:
-        from trackers import CBIoUTracker
-        from supervision import Detections
+# %% ../../nbs/predict/51b_tracks.ipynb #9f81cce4
+def _library():
+    "The libraries, imported when they are needed."
+    try: import supervision, trackers
     except ImportError as e:
         raise ImportError(f'following people needs `pip install trackers` ({e}); on a machine without libGL '
                           'also `pip install --force-reinstall opencv-python-headless`') from None
-    return CBIoUTracker, Detections
+    return trackers, supervision
 
-# %% ../../nbs/predict/51b_tracks.ipynb #4aaa1b29
+# %% ../../nbs/predict/51b_tracks.ipynb #fc7fea6d
 class Tracker:
     "Follows people online: `update` with each look's boxes."
     def __init__(self,
-        fps:float=30., # unit of the motion model; looks may come at any times
+        fps:float=30., # unit of the motion model, frames/s; looks may come at any times
         lost:float=1., # how long somebody may be hidden, s
-        start:float=.35, # score that begins somebody
-        near:float=.05, # least similarity of boxes, times score
+        start:float=.35, # least score of a box that counts
+        wide:float=.6, # how far a box is widened on each side, of its own side
+        near:float=.05, # least intersection over union of widened boxes that are one person
     ):
-        engine, self._boxes = _cbiou()
-        self.engine = engine(lost_track_buffer=round(30 * lost), frame_rate=fps, track_activation_threshold=start,
-                             high_conf_det_threshold=start, minimum_consecutive_frames=1,
-                             minimum_iou_threshold_first_assoc=near, minimum_iou_threshold_second_assoc=.3,
-                             minimum_iou_threshold_unconfirmed_assoc=near)
-        self.numbers, self.seen, self.lost = {}, {}, lost
+        library, supervision = _library()
+        self._boxes, self.lost, self.start = supervision.Detections, lost, start
+        self.numbers, self.seen, self.fresh = {}, {}, []
+        self.engine = library.OCSORTTracker(
+            lost_track_buffer=round(30 * lost), frame_rate=fps, minimum_consecutive_frames=1,
+            minimum_iou_threshold=near, high_conf_det_threshold=start, iou=library.BIoU(wide))
     def update(self,
         boxes, # (N, 5): left, top, right, bottom, score; all of one look
         time:float, # of the look, s
@@ -48,16 +47,18 @@ class Tracker:
         people = [(self.numbers.setdefault(int(i), len(self.numbers)), b)
                   for i, b in zip(out.tracker_id, out.xyxy) if i >= 0]
         for i, b in people: self.seen[i] = [*self.seen.get(i, [])[-1:], (float(time), b)]
+        new = (out.tracker_id < 0) & (out.confidence >= self.start)
+        self.fresh = [[(float(time), b)] for b in out.xyxy[new]]  # not named before the next look
         return people
 
-# %% ../../nbs/predict/51b_tracks.ipynb #305667e1
+# %% ../../nbs/predict/51b_tracks.ipynb #05e5cda7
 @patch
 def expected(self:Tracker,
     time:float, # s
 ): # boxes (N, 4), px
     "Where the people that are being followed should be."
     out = np.zeros((0, 4))
-    for looks in self.seen.values():
+    for looks in [*self.seen.values(), *self.fresh]:
         (t0, a), (t, b) = looks[0], looks[-1]
         if not 0 < time - t <= self.lost: continue
         moved = (b - a) / (t - t0) * min(time - t, t - t0) if t > t0 else 0 * b
@@ -73,19 +74,37 @@ class Track:
     times: np.ndarray # of the looks that saw the person (K,), s
     boxes: np.ndarray # (K, 4), px
 
-# %% ../../nbs/predict/51b_tracks.ipynb #417f75cc
+# %% ../../nbs/predict/51b_tracks.ipynb #360c0feb
+def _first_look(box, boxes, limit=1.):
+    "Which box of the look before (N, 5) was this person: the nearest in place and size; None: none."
+    if not len(boxes): return None
+    size = lambda b: (b[..., 2:4] - b[..., :2]).max(-1)
+    far = np.linalg.norm(boxes[:, :2] + boxes[:, 2:4] - box[:2] - box[2:4], axis=-1) / 2 / size(box)
+    far = far + abs(np.log(np.maximum(size(boxes), 1) / size(box)))
+    return int(far.argmin()) if far.min() < limit else None
+
+# %% ../../nbs/predict/51b_tracks.ipynb #4f9a2e3e
 def track_people(
     looks, # boxes (N, 5) of each look
     times, # of the looks, s, rising
     least:int=2, # looks that make a person
+    sure:float=.4, # score that a person must reach once
     **settings, # of `Tracker`
 ): # list of `Track`
     "Everybody of a film, in the order of appearance."
-    tracker, seen = Tracker(**settings), {}
+    tracker, seen, free, before = Tracker(**settings), {}, np.zeros((0, 5)), None
     for boxes, t in zip(looks, times, strict=True):
-        for k, box in tracker.update(boxes, t): seen.setdefault(k, []).append((t, *box))
-    rows = [np.array(r) for _, r in sorted(seen.items()) if len(r) >= least]
-    return [Track(i, r[:, 0], r[:, 1:]) for i, r in enumerate(rows)]
+        boxes = np.asarray(boxes, float).reshape(-1, 5)
+        taken = []
+        for i, box in tracker.update(boxes, t):
+            k = _first_look(box, free) if i not in seen else None
+            if k is not None: seen[i], free = [(before, *free[k])], np.delete(free, k, 0)
+            taken.append(int(abs(boxes[:, :4] - box).sum(1).argmin()))
+            seen.setdefault(i, []).append((t, *boxes[taken[-1]]))
+        free, before = np.delete(boxes, taken, 0), t
+    rows = [np.array(r) for r in seen.values() if len(r) >= least and max(x[5] for x in r) >= sure]
+    rows.sort(key=lambda r: r[0, 0])
+    return [Track(i, r[:, 0], r[:, 1:5]) for i, r in enumerate(rows)]
 
 # %% ../../nbs/predict/51b_tracks.ipynb #39ed4adb
 def boxes_at(
@@ -102,7 +121,7 @@ def boxes_at(
     out[(x < t[0] - edge) | (x > t[-1] + edge) | ((gap > bridge) & (x > t[0]) & (x < t[-1]))] = np.nan
     return out
 
-# %% ../../nbs/predict/51b_tracks.ipynb #912a6709
+# %% ../../nbs/predict/51b_tracks.ipynb #7f6d942c
 class Finder:
     "Finds and follows people online: `update` with frames, at any times."
     def __init__(self,
@@ -114,22 +133,34 @@ class Finder:
         **settings, # of `Tracker`
     ):
         self.detector, self.tracker = detector, Tracker(**settings)
-        self.side, self.large, self.every, self.keep, self.next = side, large, every, keep, -np.inf
+        self.side, self.large, self.every, self.keep = side, large, every, keep
+        self.people, self.next = [], -np.inf
 
-# %% ../../nbs/predict/51b_tracks.ipynb #f7295f74
+# %% ../../nbs/predict/51b_tracks.ipynb #6e222e30
 @patch
 def update(self:Finder,
     frame, # (H, W, 3) uint8
     time:float, # s
 ): # list of (identity from 0, box (4,))
     "Who is where in a frame."
+    self.see(frame, time)
+    return self.people
+
+# %% ../../nbs/predict/51b_tracks.ipynb #da8bacda
+@patch
+def see(self:Finder,
+    frame, # (H, W, 3) uint8
+    time:float, # s
+): # boxes (N, 5), px and scores
+    "The same look; everybody who was seen, named or not, for `track_people`. `people` has the named ones."
     sides = (self.side,)
     if time >= self.next: sides, self.next = (self.side, self.large), time + self.every
     there = self.tracker.expected(time)
     clear = CLEAR * max(frame.shape[:2]) / self.side
     small = there[(there[:, 2:] - there[:, :2]).max(1) < 2 * clear]
     boxes = detect_people(self.detector, [frame], self.keep, sides, [small])[0]
-    return self.tracker.update(boxes, time)
+    self.people = self.tracker.update(boxes, time)
+    return boxes
 
 # %% ../../nbs/predict/51b_tracks.ipynb #11a7c32a
 def main_person(
