@@ -48,11 +48,18 @@ class _CountedReads:
         return _Block(self.file.read(*n))
 
 # %% ../../nbs/data/31_h36m.ipynb #31cdf003
+def _careful_cdf():
+    "The reader of `cdflib`, its file guarded from the first byte on."
+    class CarefulCDF(_cdf().CDF):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, _CountedReads(value) if name == '_f' else value)
+    return CarefulCDF
+
+# %% ../../nbs/data/31_h36m.ipynb #31cdf005
 def _read_pose(path,
                most=2 ** 25): # numbers: two hours at 50 frames per second
     "The variable `Pose` of a CDF file, as it is."
-    cdf = _cdf().CDF(path)
-    cdf._f = _CountedReads(cdf._f)
+    cdf = _careful_cdf()(path)
     about = cdf.varinq('Pose')
     n = math.prod(about.Dim_Sizes) * (about.Last_Rec + 1) * about.Num_Elements
     if not 0 <= n <= most: raise ValueError(f'a Pose of {n} numbers is announced')
