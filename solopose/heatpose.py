@@ -10,6 +10,7 @@ import torch
 from fastcore.basics import patch
 from .arrays import as_tensor
 from .losses.engine import CrossEntropy, loss_engine
+from .losses.factors import flat_factors_numba, numba
 from .losses.memory import empty_reused
 from .losses.reference import outer, sum_outer
 from .mixture import Mixture, gauss_1d
@@ -49,15 +50,24 @@ def factors(self:HeatPose,
 
 # %% ../nbs/04a_heatpose.ipynb #01591b2d
 @patch
+def _flat_factors_torch(self:HeatPose, joints):
+    "`flat_factors` of all joints, in torch."
+    (gx, gy, gz), weight, ok = self.factors(joints)
+    gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
+    return gx, gy, gz, ok.flatten(), (weight > 0).sum(-1).flatten()
+
+# %% ../nbs/04a_heatpose.ipynb #04f1a7f1
+@patch
 def flat_factors(self:HeatPose,
     joints, # (..., J, 3)
     mask=None, # bool (..., J): False leaves a joint out
 ): # gx, gy, gz (N, K, n) with the weight in gz; which count (N,); number of components (N,)
-    "`factors` with all joints on one axis, as the losses want them."
-    (gx, gy, gz), weight, ok = self.factors(joints)
-    if mask is not None: ok = ok & mask.to(ok.device, torch.bool)
-    gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
-    return gx, gy, gz, ok.flatten(), (weight > 0).sum(-1).flatten()
+    "`factors` with all joints on one axis, as the losses want them; compiled where that works."
+    joints = self._joints(joints)
+    plain = joints.dtype == torch.float32 and joints.device.type == 'cpu' and not joints.requires_grad
+    *g, ok, used = flat_factors_numba(self, joints) if numba and plain else self._flat_factors_torch(joints)
+    if mask is not None: ok = ok & mask.to(ok.device, torch.bool).flatten()
+    return *g, ok, used
 
 # %% ../nbs/04a_heatpose.ipynb #0b4fdbeb
 @patch

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-KEYS = {'name', 'value', 'unit', 'baseline', 'bar'}
+KEYS = {'name', 'value', 'unit', 'baseline', 'bar', 'share', 'processor'}
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def bench(tmp_path_factory):
 
 
 def test_kabsch_writes_rows(bench, tmp_path):
-    "Every row has the five fields; rows of accuracy hold on any machine; the table on stdout has one line a row."
+    "Every row has the seven fields, the processor among them; rows of accuracy hold on any machine; the table on stdout has one line a row."
     out = tmp_path / 'rows.json'
     ran = bench('kabsch', '--json', out)
     assert ran.returncode == 0, ran.stderr[-2000:]

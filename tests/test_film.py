@@ -63,12 +63,20 @@ def test_the_track_that_is_the_film(tmp_path, suffix, first, default):
     assert len(told) == 1 and 'number 1 is read' in told[0] and 'two.' in told[0], told
 
 
-def test_readers_of_data_take_the_same_track(tmp_path):
+def read_data(path, n, size, step=1):
+    "Every `step`-th of the first n frames as a reader of data sets cuts them out of a film of 25 frames/s."
     from solopose.data.film import Film
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        film = Film(encode(tmp_path / 'two.mp4', numbered()[9:10], numbered(), default=0))
+        film = Film(path)
+    frames, box = film.read(np.arange(0, n, step) / 25, size=size)
+    return film, frames
+
+
+def test_readers_of_data_take_the_same_track(tmp_path):
+    film, frames = read_data(encode(tmp_path / 'two.mp4', numbered()[9:10], numbered(), default=0), 20, 128)
     assert film.stream.index == 1 and film.size == (128, 96)
+    assert who(frames[:, 16:112]) == list(range(20))
 
 
 def photo(orientation, size=(64, 48)):
@@ -181,17 +189,80 @@ def test_pictures(tmp_path):
         with pytest.raises(VideoError, match='no such file'): read_video(tmp_path / wrong)
 
 
-def test_interlaced(tmp_path):
-    "Half pictures become whole ones: as many frames, at the same times, without combs."
+def halves():
+    "A bar that moves 4 px between the half pictures of a frame."
     a = np.zeros((10, 96, 128, 3), 'uint8')
     for k in range(10):
         a[k, 0::2, 10 + 8 * k:40 + 8 * k] = 255
         a[k, 1::2, 14 + 8 * k:44 + 8 * k] = 255
-    path = encode(tmp_path / 'halves.mpg', a, codec='mpeg2video', options={'flags': '+ildct+ilme', 'top': '1'})
+    return a
+
+
+def comb(x): return np.abs(np.diff(x[..., 20:-20, :, 0].astype(float), axis=-2)).mean()
+
+
+def test_interlaced(tmp_path):
+    "Half pictures become whole ones: as many frames, at the same times, without combs."
+    path = encode(tmp_path / 'halves.mpg', halves(), codec='mpeg2video', options={'flags': '+ildct+ilme', 'top': '1'})
     frames, times, _ = read(path)
-    comb = lambda x: np.abs(np.diff(x[..., 20:-20, :, 0].astype(float), axis=-2)).mean()
     assert len(frames) == 10 and np.allclose(times, np.arange(10) / 25, atol=1e-3)
-    assert comb(frames[2:-2]) < .15 * comb(a[2:-2])
+    assert comb(frames[2:-2]) < .15 * comb(halves()[2:-2])
+
+
+@pytest.mark.parametrize('suffix', ['mpg', 'avi', 'mkv', 'mp4'])
+def test_readers_of_data_deinterlace(tmp_path, suffix):
+    "The same frames as `read_video` gives, in every container, also after a seek and for every second frame."
+    path = encode(tmp_path / f'halves.{suffix}', halves(), codec='mpeg2video', options={'flags': '+ildct+ilme', 'top': '1'})
+    frames, (want, _, _) = read_data(path, 10, 128)[1][:, 16:112], read(path)
+    assert comb(frames[2:-2]) < .15 * comb(halves()[2:-2])
+    np.testing.assert_array_equal(frames, want)
+    np.testing.assert_array_equal(read_data(path, 10, 128, step=2)[1][:, 16:112], want[::2])
+
+
+GREYS = np.array([0, 20, 60, 128, 200, 255])
+
+
+def hdr_film(path, trc, n=3):
+    "A film of grey bars of 16 px, in PQ (trc 16) or HLG (18), white at 203 cd/m2 (ITU-R BT.2100, BT.2408)."
+    import av
+    light = 203 * (GREYS / 255) ** 2.4
+    if trc == 16: code = ((.8359375 + 18.8515625 * (y := (light / 1e4) ** .1593017578125)) / (1 + 18.6875 * y)) ** 78.84375
+    else:
+        scene = (light / 1000) ** (1 / 1.2)
+        code = np.where(scene <= 1 / 12, np.sqrt(3 * scene), .17883277 * np.log(np.maximum(12 * scene - .28466892, 1e-9)) + .55991073)
+    grey = np.tile((code * 876 + 64).round().repeat(16), (32, 1))
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('ffv1', rate=25)
+        s.height, s.width, s.pix_fmt, s.codec_context.color_trc = *grey.shape, 'yuv444p10le', trc
+        s.codec_context.color_primaries = s.codec_context.colorspace = 9
+        for k in range(n):
+            f = av.VideoFrame(*grey.shape[::-1], 'yuv444p10le')
+            for plane, a in zip(f.planes, (grey, grey * 0 + 512, grey * 0 + 512)):
+                rows = np.zeros((len(a), plane.line_size // 2), '<u2')
+                rows[:, :a.shape[1]] = a
+                plane.update(rows.tobytes())
+            f.color_trc, f.color_primaries, f.colorspace, f.color_range, f.pts, f.time_base = trc, 9, 9, 1, k, Fraction(1, 25)
+            c.mux(s.encode(f))
+        c.mux(s.encode())
+    return path
+
+
+@pytest.mark.parametrize('trc', [16, 18])
+def test_hdr(tmp_path, trc):
+    "Greys of a PQ and of an HLG film come out as they were meant, in films and in crops of data sets."
+    path = hdr_film(tmp_path / 'hdr.mkv', trc)
+    for frame in read(path)[0][1], read_data(path, 3, 96)[1][1, 32:64], read_data(path, 3, 96)[1][0, 32:64]:
+        assert np.abs(frame[16, 8::16].astype(int) - GREYS[:, None]).max() <= 3, frame[16, 8::16]
+
+
+@pytest.mark.parametrize('height', [480, 720])
+def test_colours_of_crops(tmp_path, height):
+    "A crop has the colours of the whole frame: those of television from 720 rows on, though the crop is small."
+    red = np.full((6, height, height, 3), (220, 30, 20), 'uint8')
+    path = encode(tmp_path / 'red.mp4', red)
+    want = read(path)[0][2, height // 2, height // 2].astype(int)
+    crop = read_data(path, 1, 64)[0].read([.08], (100, 100, 164, 164), 64)[0][0, 32, 32]
+    assert np.abs(crop - want).max() <= 1, (crop, want)
 
 
 def stay_open(path, n, wait=0):

@@ -3,6 +3,7 @@ import json, re, signal, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import numpy as np
 import pytest
+from _fuzz import ended, fuzz, one_line
 from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 from solopose.synth.asf_amc import read_amc
@@ -363,7 +364,7 @@ def fuzz_one(kind, seed, folder):
     file.write_text(text, errors='replace')
     try: m = retarget(read_motion(file), 30)
     except ValueError as e:
-        assert '\n' not in str(e) and str(e), repr(e)
+        one_line(e)
         return 'refused'
     assert np.isfinite(m.array).all() and np.isfinite(m.path).all()
     return 'read'
@@ -373,33 +374,11 @@ FAILED = dict(bvh=(), asf=())  # seeds that once failed
 
 
 @pytest.mark.parametrize('kind, seed', [(k, s) for k, seeds in FAILED.items() for s in (*seeds, *range(40))])
-def test_mutated_file(tmp_path, kind, seed): fuzz_one(kind, seed, tmp_path)
-
-
-def fuzz(kind, n):
-    "n mutated files, each within 10 s; prints what came of them and the memory of the whole process."
-    import resource
-    warnings.simplefilter('error')
-    ends, bad = {}, []
-    def late(*_): raise TimeoutError('over 10 s')
-    signal.signal(signal.SIGALRM, late)
-    with tempfile.TemporaryDirectory() as d:
-        for seed in range(n):
-            signal.alarm(10)
-            try: end = fuzz_one(kind, seed, Path(d))
-            except Exception as e: end, _ = 'failed', bad.append((seed, type(e).__name__, str(e)[:200]))
-            signal.alarm(0)
-            ends[end] = ends.get(end, 0) + 1
-    print(json.dumps(dict(ends=ends, bad=bad, megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+def test_mutated_file(tmp_path, kind, seed): assert ended(fuzz_one, kind, seed, tmp_path)[1] is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ['bvh', 'asf'])
 def test_fuzz(kind):
     "2,000 mutated files of each kind: no traceback, no hang over 10 s, memory under 1 GiB."
-    code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_motion; test_motion.fuzz({kind!r}, 2000)'
-    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=1200)
-    assert r.returncode == 0, r.stderr
-    result = json.loads(r.stdout)
-    assert not result['bad'], result['bad'][:20]
-    assert result['ends']['read'] > 100 and result['ends']['refused'] > 500 and result['megabytes'] < 1024, result
+    fuzz('test_motion', kind, told='error', read=100, refused=500)

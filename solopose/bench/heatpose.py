@@ -8,7 +8,8 @@ __all__ = ['dense_target', 'LossCase', 'rows_heatpose']
 # %% ../../nbs/bench/61_heatpose.ipynb #becfe2d3
 import torch
 from fastcore.basics import patch
-from .timing import Row, collect, peak_growth, ratio, threads, under
+from .roofline import EXPONENTIAL, Work, fewest_seconds
+from .timing import Row, collect, peak_growth, ratio, threads, timed, under
 
 # %% ../../nbs/bench/61_heatpose.ipynb #15b3272f
 def _person(frames=None):
@@ -43,7 +44,9 @@ def _target_rows(size=64):
     for c, bar in ((.1, 130.), (.025, 250.)):
         hp, name = _heat(size, c=c), f'target of a frame, 15 x {size}^3, c = {c}'
         found = ratio(lambda: hp.target(joints), lambda: dense_target(hp, joints), least=.05)
-        rows.append(found.row(name, 'dense broadcast of all components', bar))
+        used = int(hp.flat_factors(joints)[-1].sum())
+        limit = fewest_seconds(Work(0, 15 * 4 * size ** 3, 2 * used * size ** 3))
+        rows.append(found.row(name, 'dense broadcast of all components', bar, limit))
     return rows
 
 # %% ../../nbs/bench/61_heatpose.ipynb #1f7e8316
@@ -58,21 +61,25 @@ def _merged_rows(size=81, count=158):
     loop = lambda: sum(w * multivariate_normal(m, s**2).pdf(grid) for m, s, w in zip(*parts))
     found = ratio(lambda: hp.merged(joints), loop, least=.05)
     name = f'merged volume {size}^3 of {len(use)} components'
-    return [found.row(name, 'loop over scipy multivariate_normal', 700.)]
+    limit = fewest_seconds(Work(0, 4 * size ** 3, 2 * len(use) * size ** 3))
+    return [found.row(name, 'loop over scipy multivariate_normal', 700., limit)]
 
 # %% ../../nbs/bench/61_heatpose.ipynb #5e46c094
 class LossCase:
     "Logits and joints of some frames, and one step of the loss in several ways."
     def __init__(self,
                  size, # voxels per side
-                 frames=8): # of the batch
+                 frames=8, # of the batch
+                 dtype=torch.float32): # of the logits
         self.hp, self.joints, dice = _heat(size), _person(frames), torch.Generator().manual_seed(1)
-        self.logits = torch.randn(frames, 15, size, size, size, generator=dice).requires_grad_()
-        self.given, self.what = self.hp.target(self.joints), f'{frames} x 15 x {size}^3'
-        self.compiled = torch.compile(self.plain)
+        logits = torch.randn(frames, 15, size, size, size, generator=dice)
+        self.logits = logits.to(dtype).requires_grad_()
+        self.given, self.compiled = self.hp.target(self.joints), torch.compile(self.plain)
+        kind = '' if dtype == torch.float32 else str(dtype).replace('torch.', ', ')
+        self.what = f'{frames} x 15 x {size}^3{kind}'
 
     def plain(self, target):
-        logits = self.logits.flatten(0, 1).flatten(1)
+        logits = self.logits.float().flatten(0, 1).flatten(1)
         return torch.nn.functional.cross_entropy(logits, target.flatten(0, 1).flatten(1))
     def step(self, loss):
         self.logits.grad = None
@@ -84,31 +91,53 @@ class LossCase:
     def compiled_strict(self): self.step(lambda: self.compiled(self.given))
     def compiled_fair(self): self.step(lambda: self.compiled(self.hp.target(self.joints)))
 
+# %% ../../nbs/bench/61_heatpose.ipynb #5e46c095
+@patch
+def limit(self:LossCase):
+    "Fewest seconds of a step: logits read, gradient written, one exponential and the target at each voxel."
+    n, used = self.logits.numel(), int(self.hp.flat_factors(self.joints)[-1].sum())
+    moved, target = n * self.logits.element_size(), 2 * used * self.hp.size[0] ** 3
+    return fewest_seconds(Work(moved, moved, (EXPONENTIAL + 6) * n + target))
+
 # %% ../../nbs/bench/61_heatpose.ipynb #d3760939
 def _loss_rows(size=64, frames=8):
     from solopose.losses.memory import forget
     case, given = LossCase(size, frames), 'F.cross_entropy, target given'
-    name = f'loss and gradient, {case.what}'
+    name, limit = f'loss and gradient, {case.what}', case.limit()
     def fresh():
         forget()
         case.ours()
-    rows = [ratio(case.ours, case.strict, 9).row(name, given, 5.),
-            ratio(case.ours, case.fair).row(name, 'F.cross_entropy, target drawn'),
-            ratio(lambda: case.ours('torch'), case.strict).row(f'{name}, in torch alone', given),
-            ratio(fresh, case.strict).row(f'{name}, fresh memory', given)]
-    with threads(2): rows.append(ratio(case.ours, case.strict).row(f'{name}, two threads both', given))
+    rows = [ratio(case.ours, case.strict, 9).row(name, given, 2., limit),
+            ratio(case.ours, case.fair).row(name, 'F.cross_entropy, target drawn', None, limit),
+            ratio(lambda: case.ours('torch'), case.strict).row(f'{name}, in torch alone', given, None, limit),
+            ratio(fresh, case.strict).row(f'{name}, fresh memory', given, None, limit)]
+    with threads(2):
+        found = ratio(case.ours, case.strict)
+        rows.append(found.row(f'{name}, two threads both', given, None, case.limit()))
+    return rows
+
+# %% ../../nbs/bench/61_heatpose.ipynb #d318efb3
+def _half_loss_rows(sizes=(24, 64), frames=8):
+    rows = []
+    for size in sizes:
+        case = LossCase(size, frames, torch.bfloat16)
+        found = ratio(case.ours, case.strict, least=.05)
+        rows.append(found.row(f'loss and gradient, {case.what}', 'F.cross_entropy, target given', 1., case.limit()))
     return rows
 
 # %% ../../nbs/bench/61_heatpose.ipynb #bc1e4019
-def _small_loss_rows(size=32, frames=8):
-    case = LossCase(size, frames)
+def _small_loss_rows(sizes=(16, 24, 32), frames=8):
+    return [r for size in sizes for r in _small_loss_rows_of(LossCase(size, frames))]
+
+def _small_loss_rows_of(case):
     name, compiled = f'loss and gradient, {case.what}', 'torch.compile of the plain loss, target'
-    rows = [ratio(case.ours, case.strict, least=.05).row(name, 'F.cross_entropy, target given', 1.3)]
+    limit = case.limit()
+    rows = [ratio(case.ours, case.strict, least=.05).row(name, 'F.cross_entropy, target given', 1., limit)]
     try: case.compiled_strict()
     except Exception as e:
         return rows + [Row(name, float('nan'), 'x', f'torch.compile does not work here: {type(e).__name__}')]
-    return rows + [ratio(case.ours, case.compiled_fair, 9, .05).row(name, f'{compiled} drawn', 1.3),
-                   ratio(case.ours, case.compiled_strict, 9, .05).row(name, f'{compiled} given', 1.3)]
+    return rows + [ratio(case.ours, case.compiled_fair, 9, .05).row(name, f'{compiled} drawn', 1., limit),
+                   ratio(case.ours, case.compiled_strict, 9, .05).row(name, f'{compiled} given', 1., limit)]
 
 # %% ../../nbs/bench/61_heatpose.ipynb #9ae56860
 def _memory_row(case, engine):
@@ -154,6 +183,20 @@ def _decode_rows(size=64, frames=60):
     return [under(f'decode, mean error {where}', error.mean().item(), .02, 'voxel'),
             under(f'decode, worst error {where}', error.max().item(), .1, 'voxel')]
 
+# %% ../../nbs/bench/61_heatpose.ipynb #31a38c7b
+def _sharp_rows(sizes=(24, 64), frames=8):
+    rows = []
+    for size in sizes:
+        hp, dice = _heat(size), torch.Generator().manual_seed(1)
+        x = torch.randn(frames, 15, size, size, size, generator=dice)
+        limit = fewest_seconds(Work(4 * x.numel(), 0, (2 * EXPONENTIAL + 10) * x.numel()))
+        f = lambda: hp.decode(x, 'sharp')
+        f()
+        took = min(timed(f) for _ in range(7))
+        name = f'sharp decoding, {frames} x 15 x {size}^3'
+        rows.append(Row(name, x.numel() / took, 'voxels/s', f'{1e3 * took:.3g} ms', None, limit / took))
+    return rows
+
 # %% ../../nbs/bench/61_heatpose.ipynb #cf8d4b24
 def _peak_row(kind, size, joints):
     "How often the highest voxel of a kind of transition is the joint's."
@@ -172,5 +215,5 @@ def _peak_rows(size=64, frames=60):
 # %% ../../nbs/bench/61_heatpose.ipynb #e02cc5b4
 def rows_heatpose():
     "Rows of `solopose_bench heatpose`: target, merged volume, loss, memory, and that the numbers are right."
-    fast = [_target_rows, _merged_rows, _loss_rows, _small_loss_rows, _memory_rows]
-    return collect([*fast, _exact_rows, _decode_rows, _peak_rows], 'heatpose')
+    fast = [_target_rows, _merged_rows, _loss_rows, _small_loss_rows, _half_loss_rows, _memory_rows]
+    return collect([*fast, _sharp_rows, _exact_rows, _decode_rows, _peak_rows], 'heatpose')

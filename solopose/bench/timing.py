@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Row', 'under', 'timed', 'Ratio', 'ratio', 'threads', 'device_seconds', 'matrix_rate', 'peak_growth', 'collect',
-           'table', 'write_rows', 'machine']
+           'table', 'processor', 'write_rows', 'machine']
 
 # %% ../../nbs/bench/60_timing.ipynb #8915e6a9
 import json, os, statistics, sys, time
@@ -25,6 +25,7 @@ class Row:
     unit: str = 'x' # 'x': times as fast as the baseline
     baseline: str = '' # what it is compared with, and how long that took
     bar: float|None = None # what value has to reach
+    share: float|None = None # of the speed that this machine allows, see `solopose.bench.roofline`
 
     @property
     def holds(self): return self.bar is None or self.value >= self.bar
@@ -57,9 +58,9 @@ class Ratio:
     ours: float
     other: float
 
-    def row(self, name, other, bar=None):
+    def row(self, name, other, bar=None, limit=None): # limit: fewest seconds possible here
         what = f'{other}: {1e3 * self.other:.4g} ms against {1e3 * self.ours:.4g} ms'
-        return Row(name, self.value, 'x', what, bar)
+        return Row(name, self.value, 'x', what, bar, limit and limit / self.ours)
 
 # %% ../../nbs/bench/60_timing.ipynb #057d0b89
 def ratio(
@@ -152,22 +153,34 @@ def _line(r):
     "A row of a table."
     number = lambda v: f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.3g}'
     verdict, bar = ('', '') if r.bar is None else ('ok' if r.holds else 'MISSED', number(r.bar))
-    return f'{number(r.value):>10} {r.unit:14} {bar:>9} {verdict:6}  {r.name}  [{r.baseline}]'
+    share = '' if r.share is None else f', {r.share:.0%} of the limit'
+    return f'{number(r.value):>10} {r.unit:14} {bar:>9} {verdict:6}  {r.name}  [{r.baseline}{share}]'
+
+# %% ../../nbs/bench/60_timing.ipynb #988aa4b0
+def _cpu_facts():
+    "What the system says of its first processor: name -> text."
+    try: lines = Path('/proc/cpuinfo').read_text().split('\n\n')[0].splitlines()
+    except OSError: return {}
+    return {k.strip(): v.strip() for k, _, v in (l.partition(':') for l in lines)}
+
+# %% ../../nbs/bench/60_timing.ipynb #988aa4b1
+def processor():
+    "The processor's name, its family, and the widest vectors that it has."
+    import platform
+    facts = _cpu_facts()
+    name = facts.get('model name') or platform.processor() or platform.machine()
+    wide = next((w for w in ('avx512_bf16', 'avx512f', 'avx2') if w in facts.get('flags', '').split()), '')
+    about = f"family {facts['cpu family']} model {facts['model']}" if 'cpu family' in facts else ''
+    return f"{name} ({', '.join(filter(None, (about, wide)))})" if about or wide else name
 
 # %% ../../nbs/bench/60_timing.ipynb #8a87f3db
 def write_rows(
     rows, # list of `Row`
     path): # file
-    "Rows as JSON: a list of {name, value, unit, baseline, bar}. Never half there."
-    found = [asdict(r) | dict(value=r.value if np.isfinite(r.value) else None) for r in rows]
+    "Rows as JSON: a list of {name, value, unit, baseline, bar, share, processor}. Never half there."
+    number = lambda v: v if v is None or np.isfinite(v) else None
+    found = [asdict(r) | dict(value=number(r.value), processor=processor()) for r in rows]
     with whole_file(path) as part: part.write_text(json.dumps(found, indent=1) + '\n')
-
-# %% ../../nbs/bench/60_timing.ipynb #988aa4b0
-def _processor():
-    "The processor's name."
-    import platform
-    try: return next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
-    except (OSError, StopIteration): return platform.processor() or platform.machine()
 
 # %% ../../nbs/bench/60_timing.ipynb #45dbb5b3
 def machine():
@@ -177,5 +190,5 @@ def machine():
     from solopose.weights import source_commit
     now = datetime.now(timezone.utc)
     load = f', load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores' if hasattr(os, 'getloadavg') else ''
-    return (f'solopose {solopose.__version__} (commit {source_commit()}), {_processor()}{load}, '
+    return (f'solopose {solopose.__version__} (commit {source_commit()}), {processor()}{load}, '
             f'1 thread unless said, torch {torch.__version__}, {now:%Y-%m-%d %H:%M} UTC')

@@ -10,9 +10,16 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..video.crops import letterbox_box
-from ..video.frames import frame_clock
+from ..video.frames import decode_packets, frame_clock, frame_pixels, progressive
 from ..video.probe import open_film
 from ..video.write import VideoError
+
+# %% ../../nbs/data/36a_film.ipynb #36af0001
+def _next_dts(container, stream):
+    "Time stamp of the next packet of a track, in its units; 0 if none can be read."
+    import av
+    try: return next((p.dts for p in container.demux(stream) if p.dts is not None), 0)
+    except av.error.FFmpegError: return 0
 
 # %% ../../nbs/data/36a_film.ipynb #5c72099e
 class Film:
@@ -24,24 +31,34 @@ class Film:
         self.stream.thread_type, self.stream.codec_context.thread_count = 'AUTO', threads
         self.zero, self.step, self.counted = frame_clock(self.container, self.stream)
         self.size = self.stream.width, self.stream.height
-        self.first = next((p.dts for p in self.container.demux(self.stream) if p.dts is not None), 0)
+        self.first = _next_dts(self.container, self.stream)
     def close(self): self.container.close()
+
+# %% ../../nbs/data/36a_film.ipynb #36af0002
+@patch
+def _seek(self:Film, t):
+    "Go to a key frame at or before `t` s; its own time, s."
+    import av
+    base = self.stream.time_base
+    at = max(0, round((t + (0 if self.counted else self.zero)) / base))
+    try:
+        self.container.seek(at, stream=self.stream)
+        key = _next_dts(self.container, self.stream)
+        self.container.seek(at, stream=self.stream) # its packet is to be decoded, too
+    except av.error.FFmpegError as e:
+        raise VideoError(f'{self.path} cannot be searched ({e}): convert it to mp4') from e
+    return float((key - self.first) * base)
 
 # %% ../../nbs/data/36a_film.ipynb #f33ff068
 @patch
 def decode_from(self:Film,
                 t): # seconds
-    "Generator of (seconds, frame), from a key frame at or before `t` on."
-    import av
-    base, n, key = self.stream.time_base, 0, None
-    self.container.seek(max(0, round((t + (0 if self.counted else self.zero)) / base)), stream=self.stream)
-    for packet in self.container.demux(self.stream):
-        if key is None and packet.dts is not None: key = float((packet.dts - self.first) * base)
-        try: frames = packet.decode()
-        except av.error.FFmpegError: continue # a broken packet: its neighbours may do
-        for f in frames:
+    "Generator of (seconds, whole frame), from a key frame at or before `t` on."
+    key = self._seek(t)
+    def own_times():
+        for n, f in enumerate(decode_packets(self.container, self.stream, [])):
             yield key + n * self.step if self.counted or f.pts is None else f.time - self.zero, f
-            n += 1
+    return progressive(own_times())
 
 # %% ../../nbs/data/36a_film.ipynb #d79893a9
 def even_box(box): # (left, top, right, bottom), px
@@ -60,31 +77,32 @@ def _inside(box, size, picture):
     return (*lo, *(hi - lo)), (*a, *np.maximum(b - a, 1))
 
 # %% ../../nbs/data/36a_film.ipynb #e383cfe3
-def _cut_graph(stream, inside, place, size):
-    "The filter graph that crops, shrinks and turns to RGB."
+def _crop_graph(frame, inside):
+    "The filter graph that crops frames like this one."
     import av
-    (x, y, w, h), (a, b, v, u) = inside, place
-    how = 'area' if v < w else 'bicubic'
-    steps = [('crop', f'{w}:{h}:{x}:{y}'), ('scale', f'{v}:{u}:flags={how}'), ('format', 'rgb24')]
-    if (v, u) != (size, size): steps.append(('pad', f'{size}:{size}:{a}:{b}'))
+    x, y, w, h = inside
     graph = av.filter.Graph()
-    chain = [graph.add_buffer(template=stream), *(graph.add(n, args) for n, args in steps),
-             graph.add('buffersink')]
+    about = dict(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    chain = graph.add_buffer(**about), graph.add('crop', f'{w}:{h}:{x}:{y}'), graph.add('buffersink')
     graph.link_nodes(*chain).configure()
     return graph
 
 # %% ../../nbs/data/36a_film.ipynb #4768ff80
-def cutter(stream, # of the video
+def cutter(picture, # (width, height) of the frames, px
            box, # of `even_box`
            size): # side of the crop, px
     "A function from a decoded frame to its crop (size, size, 3) uint8."
-    found = _inside(box, size, (stream.width, stream.height))
-    if found is None: return lambda frame: np.zeros((size, size, 3), np.uint8)
-    graph = _cut_graph(stream, *found, size)
+    found, graphs = _inside(box, size, picture), {}
     def cut(frame):
+        out = np.zeros((size, size, 3), np.uint8)
+        if found is None: return out
+        inside, (a, b, v, u) = found
+        kind = frame.width, frame.height, frame.format.name
+        if kind not in graphs: graphs[kind] = _crop_graph(frame, inside)
         frame.pts = None
-        graph.push(frame)
-        return graph.pull().to_ndarray()
+        graphs[kind].push(frame)
+        out[b:b + u, a:a + v] = frame_pixels(graphs[kind].pull(), v, u, frame)
+        return out
     return cut
 
 # %% ../../nbs/data/36a_film.ipynb #c36ecfdd
@@ -110,12 +128,15 @@ def read(self:Film,
          box=None, # square box, px; None: the whole picture with borders
          size=128): # side of the crops, px
     "The frames nearest to the times, cropped and resized (n, size, size, 3) uint8, and the box that was cut."
+    from av.error import FFmpegError
     box = even_box(letterbox_box(*self.size) if box is None else box)
-    cut, out, at = cutter(self.stream, box, size), [], None
+    cut, out, at = cutter(self.size, box, size), [], None
     try:
         for t, f in _nearest(self.decode_from(times[0]), times, self.step):
             if t != at: crop, at = cut(f), t # cut at once: decoded frames are large
             out.append(crop)
     except EOFError as e:
         raise VideoError(f'{self.path} {e}: copy it again, or leave this view out') from None
+    except FFmpegError as e:
+        raise VideoError(f'{self.path} changes its size, or is damaged ({e}): convert it to mp4') from e
     return np.stack(out), box

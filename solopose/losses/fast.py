@@ -52,17 +52,29 @@ def _planes_into(gy, gx, first, rows, planes):
             for v in range(w): planes[k, y*w + v] = gy[k, first + y]*gx[k, v]
 
 @_jit
-def _sum_into(a, planes, t):
-    "t = sum_k a[k] planes[k], four components at a time."
+def _near(a, high, index):
+    "Which components matter where their planes reach `high`: their numbers go to `index`; how many."
+    n = 0
+    for k in range(len(a)):
+        if a[k]*high[k] > 1e-13:
+            index[n] = k
+            n += 1
+    return n
+
+# %% ../../nbs/losses/12_fast.ipynb #2b2dc00b
+@_jit
+def _sum_into(a, planes, index, t):
+    "t = the sum of a[k] planes[k] over the k of `index`, four components at a time."
     t[:] = 0
     n, k = len(t), 0
-    while k + 4 <= len(a):
-        a0, a1, a2, a3 = a[k], a[k+1], a[k+2], a[k+3]
-        p0, p1, p2, p3 = planes[k], planes[k+1], planes[k+2], planes[k+3]
+    while k + 4 <= len(index):
+        i0, i1, i2, i3 = index[k], index[k+1], index[k+2], index[k+3]
+        a0, a1, a2, a3 = a[i0], a[i1], a[i2], a[i3]
+        p0, p1, p2, p3 = planes[i0], planes[i1], planes[i2], planes[i3]
         for v in range(n): t[v] += a0*p0[v] + a1*p1[v] + a2*p2[v] + a3*p3[v]
         k += 4
-    while k < len(a):
-        a0, p0 = a[k], planes[k]
+    while k < len(index):
+        a0, p0 = a[index[k]], planes[index[k]]
         for v in range(n): t[v] += a0*p0[v]
         k += 1
 
@@ -86,41 +98,58 @@ def _finish(t, x, grad, scale, share):
 
 # %% ../../nbs/losses/12_fast.ipynb #c56325dc
 @_jit
+def _exponentials(x, grad, lanes, bits):
+    "exp(x - top) in grad, both (D, S), for a top that suits; top and the sum."
+    top, total, power = _largest(x[:1], lanes), 0., bits.view(np.float32)
+    for z in range(len(x)): total += _exp_into(x[z], top, grad[z], bits, power)
+    if total < 1e30: return top, total
+    top, total = _largest(x, lanes), 0.
+    for z in range(len(x)): total += _exp_into(x[z], top, grad[z], bits, power)
+    return top, total
+
+# %% ../../nbs/losses/12_fast.ipynb #c56325dd
+@_jit
+def _against(x, gx, gy, gz, scale, share, grad, planes, t):
+    "Turn exponentials in grad (D, S) into scale*grad - share*target; <target, x>."
+    k, h, w = len(gz), gy.shape[1], gx.shape[1]
+    rows, hit = len(t)//w, 0.
+    a, high, index = np.empty(k, np.float32), np.empty(k, np.float32), np.empty(k, np.int64)
+    for y in range(0, h, rows):
+        r = min(rows, h - y)
+        _planes_into(gy, gx, y, r, planes)
+        for c in range(k): high[c] = gy[c, y:y + r].max()
+        part, u = slice(y*w, (y + r)*w), t[:r*w]
+        for z in range(len(x)):
+            a[:] = gz[:, z]
+            _sum_into(a, planes, index[:_near(a, high, index)], u)
+            hit += _finish(u, x[z, part], grad[z, part], scale, share)
+    return hit
+
+# %% ../../nbs/losses/12_fast.ipynb #c56325de
+@_jit
 def _volumes(x, gx, gy, gz, share, used, grad, loss):
     "Loss of each volume x (N, D, H*W) against its mixture, and share*(softmax - target) in grad."
-    n, d, s = x.shape
     h, w = gy.shape[2], gx.shape[2]
-    rows = min(h, max(1, 1024//w))
-    lanes, bits = np.empty(s, np.float32), np.empty(s, np.int32)
-    power, t, planes = (bits.view(np.float32), np.empty(rows*w, np.float32),
-                        np.empty((gx.shape[1], rows*w), np.float32))
-    for i in range(n):
+    n = min(h, max(1, 1024//w))*w
+    lanes, bits = np.empty(x.shape[2], np.float32), np.empty(x.shape[2], np.int32)
+    t, planes = np.empty(n, np.float32), np.empty((gx.shape[1], n), np.float32)
+    for i in range(len(x)):
         if share[i] == 0:
             grad[i] = 0
             loss[i] = 0
             continue
-        top, total, hit = _largest(x[i, :1], lanes), 0., 0.
-        for z in range(d): total += _exp_into(x[i, z], top, grad[i, z], bits, power)
-        if not total < 1e30:
-            top, total = _largest(x[i], lanes), 0.
-            for z in range(d): total += _exp_into(x[i, z], top, grad[i, z], bits, power)
-        k, scale = used[i], np.float32(share[i]/total)
-        for y in range(0, h, rows):
-            r = min(rows, h - y)
-            _planes_into(gy[i, :k], gx[i, :k], y, r, planes)
-            part = slice(y*w, (y + r)*w)
-            for z in range(d):
-                _sum_into(gz[i, :k, z].copy(), planes, t)
-                hit += _finish(t[:r*w], x[i, z, part], grad[i, z, part], scale, share[i])
+        (top, total), k = _exponentials(x[i], grad[i], lanes, bits), used[i]
+        scale = np.float32(share[i]/total)
+        hit = _against(x[i], gx[i, :k], gy[i, :k], gz[i, :k], scale, share[i], grad[i], planes, t)
         loss[i] = top + np.log(total) - hit
         if np.isnan(loss[i]): grad[i] = np.nan
 
 # %% ../../nbs/losses/12_fast.ipynb #42bd9874
 def _some(x, gx, gy, gz, share, used, grad, loss):
-    "`_volumes` on tensors, a cache-sized piece at a time; grad may be None."
+    "`_volumes` on tensors; a piece at a time where memory of 32 bits is lacking; grad may be None."
     n, d, h, w = x.shape
-    step = max(1, PIECE//(d*h*w))
-    direct = grad is not None and grad.dtype == torch.float32
+    direct = grad is not None and x.dtype == grad.dtype == torch.float32
+    step = max(1, n if direct else PIECE//(d*h*w)) # each call costs 50 us
     scratch = None if direct else torch.empty(step, d, h, w)
     for i in range(0, n, step):
         at = slice(i, i + step)
