@@ -7,7 +7,8 @@ __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'CONFIGS', 'PARTS', 'TOKENS', 'BLAZ
            'download_blazepose', 'published_file', 'Operator', 'read_graph', 'Separable', 'InvertedResidual',
            'same_padding', 'Residual', 'BlazePoseConfig', 'Backbone', 'Pyramid', 'Head3D', 'BlazePose', 'layer_names',
            'weights_of', 'cell_moments', 'on_grid', 'grid_parts', 'part_channels', 'Standard', 'channel_statistics',
-           'shipped_statistics', 'BlazePoseTower', 'convert_blazepose', 'load_blazepose', 'solopose_blazepose']
+           'shipped_statistics', 'BlazePoseTower', 'blazepose_tower', 'convert_blazepose', 'load_blazepose',
+           'solopose_blazepose']
 
 # %% ../nbs/05a_blazepose.ipynb #d01810e0
 import hashlib, shutil, subprocess, sys, tarfile, tempfile, zlib
@@ -561,6 +562,24 @@ def standardise(self:BlazePoseTower,
     for n, standard in self.standard.items():
         standard.load_state_dict({k: found[f'{n}.{k}'] for k in ('mean', 'std')})
     return self
+
+# %% ../nbs/05a_blazepose.ipynb #6bd0a1c7
+def blazepose_tower(
+    variant, # 'lite', 'full' or 'heavy'
+    tag, # of published weights: there are none
+    path, # file of `convert_blazepose`, or None
+    image_size, # side of its pictures, px; None: 256
+    out_index, # has to be None: tokens are chosen by `parts`
+    extra, # further arguments of `BlazePoseTower`
+): # tower, image size, mean and standard deviation of its colours
+    "What `SpatialEncoder('blazepose:full')` is made of."
+    if tag: raise ValueError(f"'blazepose:{variant}': no weight file {tag!r}; write one with "
+                             f"`solopose_blazepose {variant}` and give its path")
+    if out_index is not None:
+        raise ValueError(f"'blazepose:{variant}' has no out_index; say parts=(...) for other tokens")
+    tower = BlazePoseTower(variant, **extra)
+    if path: load_tower(tower, path)
+    return tower, image_size or 256, (0., 0., 0.), (1., 1., 1.)
 
 # %% ../nbs/05a_blazepose.ipynb #754529b2
 def convert_blazepose(

@@ -9,6 +9,7 @@ __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS',
 
 # %% ../nbs/05_spatial.ipynb #e03412df
 import contextlib, logging, math, os, socket, urllib.request
+from importlib import import_module
 from urllib.parse import urlparse
 
 import torch
@@ -206,23 +207,9 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
     return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
             getattr(net, 'image_std', None) or CLIP_STD)
 
-# %% ../nbs/05_spatial.ipynb #5b1a0e02
-def _blazepose_tower(arch, tag, path, image_size, out_index, extra):
-    "(tower, image size, mean, std) of a landmark network of BlazePose, see 05a_blazepose."
-    from solopose.blazepose import BlazePoseTower
-    if tag:
-        raise ValueError(
-            f"'blazepose:{arch}': no weight file {tag!r}; write one with `solopose_blazepose {arch}` and "
-            f"give its path")
-    if out_index is not None:
-        raise ValueError(f"'blazepose:{arch}' has no out_index; say parts=(...) for other tokens")
-    tower = BlazePoseTower(arch, **extra)
-    if path: load_tower(tower, path)
-    return tower, image_size or 256, (0., 0., 0.), (1., 1., 1.)
-
 # %% ../nbs/05_spatial.ipynb #26634492
-# what may stand before the colon of an encoder's name
-BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose=_blazepose_tower)
+# what may stand before the colon of an encoder's name: a builder, or where it is, 'module:function'
+BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose='solopose.blazepose:blazepose_tower')
 
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
@@ -239,10 +226,16 @@ def measure(
     return (side, side), shape[2]
 
 # %% ../nbs/05_spatial.ipynb #c44a1606
+def _loaded(builder):
+    "A builder, imported if it is given by its place."
+    if not isinstance(builder, str): return builder
+    module, _, function = builder.partition(':')
+    return getattr(import_module(module), function)
+
 def _backend(name):
     "Builder and architecture that an encoder's name stands for."
     backend, _, arch = name.partition(':')
-    if backend in BACKENDS and arch: return BACKENDS[backend], arch
+    if backend in BACKENDS and arch: return _loaded(BACKENDS[backend]), arch
     raise ValueError(f"encoder {name!r}: write 'open_clip:NAME', 'timm:NAME' or 'blazepose:NAME'")
 
 # %% ../nbs/05_spatial.ipynb #4b5fc982

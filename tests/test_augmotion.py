@@ -7,9 +7,10 @@ import pytest
 from solopose.data.augmotion import solopose_augmotion
 from solopose.data.build import build, check_manifest, read_report
 from solopose.data.prepare import Collection, at_rate
-from solopose.data.sources import read_source, write_trees
+from solopose.data.sources import read_source
+from solopose.synth.trees import write_trees
 from solopose.data.store import open_augmotion, take_poses, view_poses, views_apart
-from solopose.data.recorded import moving_person
+from solopose.synth.recordings import moving_person
 from solopose.data.takes import Take, View
 from solopose.skeleton import SKELETON
 
@@ -103,7 +104,7 @@ def test_four_trees_end_to_end(trees, tmp_path):
 LAB = """
 from solopose.data.sources import as_take
 from solopose.data.takes import Takes
-from solopose.data.recorded import moving_person
+from solopose.synth.recordings import moving_person
 def read(root): return Takes([as_take(moving_person(i, 2., 25, f'p{i}', 'walk'), 'lab') for i in range(3)])
 """
 

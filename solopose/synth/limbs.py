@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from .bodies import LIMITS
+from .rig import LIMITS
 
 # %% ../../nbs/synth/21g_limbs.ipynb #22cd0014
 def _limits(keys):

@@ -15,7 +15,7 @@ from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from ..files import whole_file
-from .bodies import ANGLES
+from .rig import ANGLES
 from .deepmimic import READERS, read_motion
 from .motion import Motion, draw_motion
 from .motion_text import CaptureError, read_text

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 from scipy.interpolate import CubicSpline
-from .bodies import ANGLES, CONTROLS, forward_kinematics
+from .bodies import CONTROLS
+from .rig import ANGLES, forward_kinematics
 from .gaits import random_motion, wide_motion
 from .poses import _HIGH, _LOW
 

@@ -14,7 +14,8 @@ import torch
 from fastcore.basics import patch
 from ..skeleton import SKELETON
 from .backdrops import open_backdrops
-from .bodies import ANGLES, CONTROLS, BodyPack, body_keypoints, forward_kinematics
+from .bodies import CONTROLS, BodyPack
+from .rig import ANGLES, body_keypoints, forward_kinematics
 from .compose import compose, flow
 from .drawing import CameraBatch
 from .lens import finish

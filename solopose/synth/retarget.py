@@ -9,7 +9,8 @@ __all__ = ['LEG', 'attention', 'fit_angles', 'leg_length', 'retarget', 'fit_repo
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from .bodies import ANGLES, CONTROLS, PARENT, _local, _pelvis_turn
+from .bodies import CONTROLS, PARENT
+from .rig import ANGLES, _local, _pelvis_turn
 from .capture import Capture, _unit_vector
 from .limbs import _LIMBS, _euler, _fit_limb, _limits, _steady
 from .motion import Motion

@@ -12,7 +12,7 @@ import torch
 from fastcore.basics import patch
 from ..skeleton import SKELETON
 from .maplight import LIGHT, polynomials
-from .bodies import _turn
+from .rig import _turn
 
 # %% ../../nbs/synth/27_scenes.ipynb #3869a5da
 @dataclass

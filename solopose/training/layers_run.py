@@ -19,14 +19,14 @@ from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 from ..files import whole_file, write_json
 from ..metrics import mpjpe, p_mpjpe
-from ..model import create_model
+from ..model import create_model, load_weights
 from ..synth.backdrops import BackdropBank
 from .compose import compose
 from .layer_pool import DrawJob, Drawers, LayerPool, draw_jobs
 from .layers_recipe import LayersRecipe, checked, layers_optimizer, rate_at
 from .losses import pose_loss
 from .recipe import pick_device
-from ..weights import load_weights, save_weights
+from ..weights import save_weights
 
 # %% ../../nbs/training/44a_layers_run.ipynb #3f011001
 class LayersRun:

@@ -9,8 +9,7 @@ __all__ = ['build_model', 'PoseTask']
 from importlib.util import find_spec
 import torch
 from fastcore.basics import patch
-from ..model import create_model, shipped_weights
-from ..weights import load_weights
+from ..model import create_model, shipped_weights, load_weights
 from .batches import Batches
 from .losses import counts, pose_loss, surface_head
 from .norms import sync_norms
