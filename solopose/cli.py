@@ -81,8 +81,8 @@ def clear_errors(
 ):
     "Inside this context an error that a user can mend prints one line and exits with 2, Ctrl-C with 130."
     try: yield
-    except KeyboardInterrupt: _leave(name, 'interrupted; files that are there are whole', 130)
-    except (ValueError, OSError, ImportError) as e: _leave(name, one_line(e), 2)
+    except KeyboardInterrupt as e: _leave(name, str(e) or 'interrupted; files that are there are whole', 130)
+    except (ValueError, OSError, ImportError, FloatingPointError) as e: _leave(name, one_line(e), 2)
 
 # %% ../nbs/00d_cli.ipynb #2a2d8025
 def _leave(name, text, code):
@@ -119,6 +119,11 @@ def make_parser(
     return parser
 
 # %% ../nbs/00d_cli.ipynb #f9d5b4bb
+def _name_of(f, script):
+    "What a command calls itself: the name of its console script, or of its function in another script."
+    name = os.path.basename(script).removesuffix('.exe')
+    return name if name.startswith('solopose_') and name.isidentifier() else f.__name__
+
 def _by_script(frame):
     "Was the function called by a script (not from a notebook, a test or another module)?"
     return frame.f_globals.get('__name__') == '__main__' and '__file__' in frame.f_globals
@@ -144,6 +149,5 @@ def command(
     @wraps(f)
     def run(*args, **kwargs):
         if args or kwargs or not _by_script(inspect.currentframe().f_back): return f(*args, **kwargs)
-        name = os.path.basename(sys.argv[0]).removesuffix('.exe') or f.__name__
-        return run_command(f, name, sys.argv[1:])
+        return run_command(f, _name_of(f, sys.argv[0]), sys.argv[1:])
     return run

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
+from solopose.cli import clear_errors
 from solopose.data.augmotion import solopose_augmotion
 from solopose.data.build import build, check_manifest, read_report
 from solopose.data.prepare import Collection, at_rate
@@ -132,7 +133,8 @@ def test_another_data_set(trees, tmp_path):
 
 def refused(capsys, says, **kw):
     "Exit code 2 and one line that says so."
-    with pytest.raises(SystemExit) as stop: solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})
+    with pytest.raises(SystemExit) as stop, clear_errors('solopose_augmotion'):
+        solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})
     lines = [l for l in capsys.readouterr().err.splitlines() if l.strip()]
     assert stop.value.code == 2 and len(lines) == 1 and lines[0].startswith('solopose_augmotion: ') and says in lines[0], lines
 

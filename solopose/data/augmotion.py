@@ -7,9 +7,9 @@ __all__ = ['solopose_augmotion']
 
 # %% ../../nbs/data/36_augmotion.ipynb #42837fd6
 import os
-import sys
 from pathlib import Path
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from .build import build, read_report
 from .prepare import Collection
 from .report import report_text
@@ -36,7 +36,7 @@ def _build_from(named, out, collection, workers, cluster):
     return build(takes, out, collection, skipped, roots, workers or os.cpu_count(), cluster or None)
 
 # %% ../../nbs/data/36_augmotion.ipynb #d293d625
-@call_parse
+@command
 def solopose_augmotion(
     h36m:Param('folder of Human3.6M, or a preprocessed file of it', str)='',
     mads:Param('folder of MADS', str)='',
@@ -57,15 +57,9 @@ def solopose_augmotion(
     workers:Param('processes, 0: one per core', int)=0,
     cluster:Param('address of a dask scheduler, instead of processes', str)=''):
     "Merge data sets into one collection in the universal frame; run it again to continue"
-    try:
-        collection = Collection(fps, window, step, interpolation, frame, scope, reference, split, seed)
-        named = _named(data, h36m=h36m, mads=mads, aist=aist, mpi=mpi)
-        store = _build_from(named, out, collection, workers, cluster)
-    except (ValueError, OSError) as e:
-        print(f'solopose_augmotion: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f'\nstopped; the same command goes on with {out}', file=sys.stderr)
-        sys.exit(130)
+    collection = Collection(fps, window, step, interpolation, frame, scope, reference, split, seed)
+    named = _named(data, h36m=h36m, mads=mads, aist=aist, mpi=mpi)
+    try: store = _build_from(named, out, collection, workers, cluster)
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; the same command goes on with {out}') from None
     print(report_text(read_report(store)))
     print(store)

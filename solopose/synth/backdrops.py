@@ -7,7 +7,7 @@ __all__ = ['MAPS', 'PHOTOS', 'fetch_package', 'read_exr', 'write_bank', 'Backdro
            'build_backdrops', 'solopose_backdrops']
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #1d40c535
-import base64, json, re, shutil, subprocess, sys
+import base64, json, re, shutil, subprocess
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import maximum_filter
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from safetensors import safe_open
 from safetensors.torch import save_file
 from ..files import whole_file
@@ -307,7 +308,7 @@ def build_backdrops(
                              for k, n, f, l, p in tqdm(found, desc='pictures')))
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #3c0adef1
-@call_parse
+@command
 def solopose_backdrops(
     out:Param('file to write', str)='backdrops.safetensors',
     folder:Param('where packages are unpacked, or are already', str)='backdrops',
@@ -316,10 +317,6 @@ def solopose_backdrops(
     longest:Param('longer side of a photo, px', int)=640):
     "Fetch environment maps and photographs under free licences and write a file of backdrops"
     names = [p.strip() for p in packages.split(',') if p.strip()] or [*MAPS, *PHOTOS]
-    try:
-        if longest < 64: raise ValueError(f'--longest is {longest}: give at least 64')
-        n = build_backdrops(out, folder, names, own or None, longest)
-        print(f'{out}: {n} pictures, {Path(out).stat().st_size / 1e6:.1f} MB')
-    except (ValueError, OSError, ImportError) as e:
-        print(f'solopose_backdrops: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    if longest < 64: raise ValueError(f'--longest is {longest}: give at least 64')
+    n = build_backdrops(out, folder, names, own or None, longest)
+    print(f'{out}: {n} pictures, {Path(out).stat().st_size / 1e6:.1f} MB')

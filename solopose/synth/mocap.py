@@ -6,12 +6,13 @@
 __all__ = ['WORST', 'split_of', 'check_fit', 'build_motion_pack', 'MotionPack', 'solopose_motions']
 
 # %% ../../nbs/synth/22_mocap.ipynb #f3e31e02
-import hashlib, json, sys
+import hashlib, json
 from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from ..files import whole_file
@@ -20,7 +21,6 @@ from .deepmimic import READERS, read_motion
 from .motion import Motion, draw_motion
 from .motion_text import CaptureError, read_text
 from .retarget import LEG, fit_report, retarget
-from .roles import find_roles
 
 # %% ../../nbs/synth/22_mocap.ipynb #6adeba39
 def split_of(
@@ -259,7 +259,7 @@ def _say(left, path):
     print(f'{path}: {len(pack)} takes, {minutes:.1f} minutes, {Path(path).stat().st_size / 1e6:.1f} MB')
 
 # %% ../../nbs/synth/22_mocap.ipynb #52a622e1
-@call_parse
+@command
 def solopose_motions(
     folder:Param('folder with motion files, at any depth', str),
     out:Param('pack to write', str)='motions.safetensors',
@@ -268,14 +268,8 @@ def solopose_motions(
     unit:Param('of the files: m, cm, mm, inch, cmu or mm in one unit; told by the legs if left out', str)='',
     up:Param('axis that points up in the files, such as z; told by the motion if left out', str)=''):
     "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
-    try:
-        if not 1 <= fps <= 1000:
-            raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
-        kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
-        _say(build_motion_pack(folder, out, fps, **kw), out)
-    except (ValueError, OSError) as e:
-        print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('solopose_motions: interrupted; run it again to go on', file=sys.stderr)
-        sys.exit(130)
+    if not 1 <= fps <= 1000: raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
+    kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
+    try: left = build_motion_pack(folder, out, fps, **kw)
+    except KeyboardInterrupt: raise KeyboardInterrupt('interrupted; run it again to go on') from None
+    _say(left, out)

@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from ..model import create_model
 from ..skeleton import SKELETON, SKELETONS
 from .pools import POOLS, Pool, augment_draws
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43c_batches.ipynb #56780e2b
 def rank_slice(

@@ -15,7 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from ..metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
 from ..model import create_model
 from ..weights import source_commit
@@ -23,7 +24,7 @@ from .pools import Pool, draw_clip, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON
 from ..synth.people import PELVIS
-from .recipe import pick_device
+from ..device import pick_device
 from ..video.times import smooth
 
 # %% ../../nbs/training/42_evaluate.ipynb #03f1bbaa
@@ -261,7 +262,7 @@ def _evaluate(weights, pool, pack, motions, clips, device):
                 seconds=seconds, **run_facts(), **found)
 
 # %% ../../nbs/training/42_evaluate.ipynb #a0fd076b
-@call_parse
+@command
 def solopose_evaluate(
     weights:Param('weights file, or a model whose weights ship', str, nargs='?', opt=False)='solopose-tiny',
     pool:Param('folder with held-out clips; they are drawn if it has none', str)='runs/pool',
@@ -273,11 +274,7 @@ def solopose_evaluate(
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Measure a file of weights on held-out synthetic clips, beside answers that do not look"
     if threads: torch.set_num_threads(threads)
-    try:
-        found = _evaluate(weights, pool, pack or None, motions, clips, device)
-        if json_file:
-            with whole_file(json_file) as part: part.write_text(json.dumps(found, indent=1))
-    except (ValueError, OSError, ImportError) as e:
-        print(f'solopose_evaluate: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    found = _evaluate(weights, pool, pack or None, motions, clips, device)
+    if json_file:
+        with whole_file(json_file) as part: part.write_text(json.dumps(found, indent=1))
     print(report_text(found))

@@ -18,12 +18,13 @@ import torch
 from ..files import whole_file
 from ..skeleton import SKELETON
 from .callbacks import MetricsLogger, ProgressBar
-from .checkpoints import AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good, step_of
-from .checkpoints import choice_store, follow_first, is_first, run_lock
+from .checkpoints import (AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good, step_of,
+                                           choice_store, follow_first, is_first, run_lock)
 from .evaluate import run_facts
 from .module import PoseTask, build_model, pl
 from .pools import Pool
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43g_fit.ipynb #b59e4925
 FREE = ('steps', 'device', 'devices', 'nodes', 'strategy', 'workers', 'compile', 'precision', 'accumulate',

@@ -15,7 +15,8 @@ from .losses import counts, pose_loss, surface_head
 from .norms import sync_norms
 from .optimizer import learning_rate, optimizer_for, parameter_groups
 from .pools import augment
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43e_module.ipynb #a9501d9c
 if find_spec('pytorch_lightning'): import pytorch_lightning as pl
