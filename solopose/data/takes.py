@@ -165,14 +165,14 @@ def _closer(picture, uv):
 @patch
 def overlay(self:Take,
             view=None, # name of a view; None: the first one
-            frame=0, # which pose
+            index=0, # which pose
             closer=False): # cut the picture to the person
     "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, on grey where there is no film."
     from solopose.figures import draw_2d
-    v, pose = self.view(view), self.in_camera(view)[frame]
+    v, pose = self.view(view), self.in_camera(view)[index]
     if v.camera is None:
         raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
-    picture, uv = _picture(self, v, frame), project(pose, v.camera)
+    picture, uv = _picture(self, v, index), project(pose, v.camera)
     return draw_2d(*(_closer(picture, uv) if closer else (picture, uv)))
 
 # %% ../../nbs/data/30b_takes.ipynb #1d4aca24

@@ -84,7 +84,7 @@ def compose(
     bank, # Textures
     contacts): # points that may touch the floor in each picture, (F, C, 3), m
     "Linear rgb (F, h, w, 3), hits with hidden bodies taken out, and distance of the surroundings (F, h, w)."
-    F, (h, w), hits, still = len(shots), shots.size, crowd.trace(shots), _still(shots, light)
+    F, (h, w), hits, still = len(shots), shots.shape, crowd.trace(shots), _still(shots, light)
     one, its_light = (_first_shot(shots), {k: v[:1] for k, v in light.items()}) if still else (shots, light)
     seen = surroundings(place, one, its_light, bank)
     near, soft, hard, points, floor = (x.reshape(len(x), h * w, *x.shape[3:]) for x in seen)
@@ -111,4 +111,4 @@ def flow(
         return q[:, :2] / q[:, 2:].clamp(min=.05)
     now, before = (crowd.at(crowd.points, b, corners, weights) for b in (body, previous[body]))
     out[i] = px(now, frame) - px(before, (frame - 1).clamp(min=0))
-    return out.reshape(len(shots), *shots.size, 2)
+    return out.reshape(len(shots), *shots.shape, 2)

@@ -56,7 +56,7 @@ def _chunk(self:People, me, camera, place, light):
     rep = lambda x: np.repeat(np.asarray(x)[None], n, 0)
     crowd, wardrobe, wears = self._dressed([me])
     K, R, t, cast = rep(camera.K), rep(camera.R), rep(camera.t / 1000), np.arange(n)[:, None]
-    shots = CameraBatch(K, R, t, (h, w), cast, self.device)
+    shots = CameraBatch(K, R, t, camera.size, cast, self.device)
     touch, lights = contacts(me['keypoints'], self.device), light_of([light] * n, self.device)
     return compose(crowd, wardrobe, wears, shots, place, lights, self.bank, touch)[0]
 

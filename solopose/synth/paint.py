@@ -211,7 +211,7 @@ def paint(self:RayCaster,
     closed:int=0): # the first so many triangles form a closed surface
     """RGBA pictures (F, h, w, 4) uint8, straight alpha, and what was covered at twice the size (F, 4 h w),
     as of `cover`."""
-    (h, w), bodies = shots.size, _Bodies()
+    (h, w), bodies = shots.shape, _Bodies()
     px = self.projected(shots, 2.)
     key = self.cover(px, shots.cast, 2 * h, 2 * w, closed)
     bodies.points, bodies.normals = _as(self.points, wp.vec3), _as(self.normals, wp.vec3)
@@ -254,7 +254,7 @@ def ground(self:RayCaster,
     contacts, # points that may touch the floor, (F, C, 3), m
     lights): # of `lit_for`
     "Share of its light that the floor z = 0 keeps behind the bodies, (F, h / 2, w / 2)."
-    h, w = shots.size
+    h, w = shots.shape
     out = torch.empty(len(shots), h // 2, w // 2, device=self.device)
     _launch(self, _ground, out.shape, _as(shots.rays, wp.mat33), _as(shots.eye, wp.vec3),
             _as(contacts, wp.vec3), lights, 2., _as(out))

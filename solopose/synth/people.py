@@ -145,7 +145,7 @@ def belongs(
 def _seen(self:People, shots, hits, near, before, targets, part):
     """Metres before each keypoint and whether it is seen, (F, J) each. `part`: control of each vertex of
     the actor."""
-    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.size
+    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.shape
     cam = targets @ shots.R.transpose(1, 2) + shots.t[:, None]
     q = cam @ shots.K.transpose(1, 2)
     q = q[..., :2] / q[..., 2:]

@@ -248,7 +248,7 @@ def skin(self:RayCaster,
 @patch
 def _no_hits(self:RayCaster, shots):
     "Room for what each pixel sees: who, face, t, u, v, each (F, h, w)."
-    shape = (len(shots), *shots.size)
+    shape = (len(shots), *shots.shape)
     whole = [torch.empty(shape, dtype=torch.int32, device=self.device) for _ in ('who', 'face')]
     return whole + [torch.empty(shape, device=self.device) for _ in 'tuv']
 
@@ -268,7 +268,7 @@ def trace_rays(self:RayCaster,
 def trace(self:RayCaster,
     shots:CameraBatch): # pictures to take
     "What each pixel sees, triangle by triangle: `Hits`."
-    (h, w), (f, b), n, out = shots.size, shots.cast.shape, len(self.faces), self._no_hits(shots)
+    (h, w), (f, b), n, out = shots.shape, shots.cast.shape, len(self.faces), self._no_hits(shots)
     key = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device)
     px = torch.empty(f, b, self.points.shape[1], 3, device=self.device)
     go = lambda kernel, dim, *x: wp.launch(kernel, dim, device=self.device, inputs=x)

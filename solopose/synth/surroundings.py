@@ -36,7 +36,7 @@ def _part(low, high, n, pad):
 def _extent(shots, box, pad=1):
     """Rows and columns that a box (8,) may cover in any of the pictures, as two slices; None if it is
     behind all of them."""
-    p, (H, W) = torch.tensor(_corners(box)).float().to(shots.device), shots.size
+    p, (H, W) = torch.tensor(_corners(box)).float().to(shots.device), shots.shape
     cam = p @ shots.R.transpose(1, 2) + shots.t[:, None]
     z = cam[..., 2]
     if not (z > .05).any(): return None
@@ -103,7 +103,7 @@ def _meet(place, shots, d):
 def _bearing(d, shots):
     """Direction of each pixel from the middle of the first picture, right and up, in fields of view: two
     (F, h, w); and the field, rad."""
-    h, w = shots.size
+    h, w = shots.shape
     mid = shots.rays[0] @ torch.tensor([w / 2, h / 2, 1.], device=d.device)
     edge = shots.rays[0] @ torch.tensor([float(w), h / 2, 1.], device=d.device)
     mid = mid / mid.norm()
@@ -144,7 +144,7 @@ def _skyline(place, shots, d, bank, x, y, fov):
     for k in range(3):
         height, haze = on(place.horizon[k]), .6 - .28 * k
         top = height[i] + (height[i + 1] - height[i]) * (along - i)
-        layer = _pattern(place, bank, 4 + k, 3., x, y, shots.size[1])
+        layer = _pattern(place, bank, 4 + k, 3., x, y, shots.shape[1])
         out = torch.where((flat < top)[..., None], layer * (1 - haze) + sky[0] * haze, out)
     return out
 
@@ -154,7 +154,7 @@ def _afar(place, shots, d, bank):
     if place.map >= 0: return bank.real.view(place.map, d)
     x, y, fov = _bearing(d, shots)
     if place.photo >= 0: return _photo(place, bank, x, y)
-    if place.kind == 'flat': return _pattern(place, bank, 7, 1., x, y, shots.size[1])
+    if place.kind == 'flat': return _pattern(place, bank, 7, 1., x, y, shots.shape[1])
     return _skyline(place, shots, d, bank, x, y, fov)
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #127a6d28

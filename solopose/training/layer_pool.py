@@ -153,7 +153,7 @@ def sample(self:LayerPool,
 
 @patch
 def everything(self:LayerPool,
-    frame:int|None=None): # one frame of each; None: all
+    index:int|None=None): # one frame of each; None: all
     "All layers in their order."
-    at = slice(None) if frame is None else slice(frame, frame + 1)
+    at = slice(None) if index is None else slice(index, index + 1)
     return {k: v[:self.n, at] for k, v in self.data.items()} | dict(desk=self.desk[:self.n])
