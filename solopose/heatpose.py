@@ -207,22 +207,29 @@ def _logits(self:HeatPose, logits):
             f'H, W)')
     return (logits if logits.dtype == torch.float64 else logits.float()).reshape(-1, *shape)
 
+# %% ../nbs/04f_heatpose.ipynb #ca0c488a
+def _softmax(x):
+    "Distributions from logits (N, D, H, W)."
+    return x.flatten(1).softmax(-1).view_as(x)
+
 # %% ../nbs/04f_heatpose.ipynb #69f0c33c
+@patch
+def _positions(self:HeatPose, x, p, how):
+    "Positions (N, 3) from logits and their distributions, by one of the ways."
+    if how in ('local', 'argmax'): return self.peak(x, how == 'local')
+    return self.expectation(p if how == 'expectation' else _softmax(2*x))
+
+# %% ../nbs/04f_heatpose.ipynb #1f93f726
 @patch
 def decode(self:HeatPose,
     logits, # (..., J, D, H, W)
     how:str='local', # 'local' (sub-voxel peak), 'argmax', 'expectation', 'sharp' (of softmax(2 logits))
 ): # joints (..., J, 3) in (x, y, z), confidence (..., J) in 0..1
-    """Positions from logits, and how much of the probability lies around them; NaN and 0 for logits that
-    are NaN."""
+    "Positions from logits, and how much of the probability lies around them; NaN and 0 for NaN logits."
     if how not in _WAYS:
         raise ValueError(f"how={how!r} is unknown: use {', '.join(map(repr, _WAYS[:-1]))} or {_WAYS[-1]!r}")
-    x, softmax = self._logits(logits), lambda x: x.flatten(1).softmax(-1).view_as(x)
-    p = softmax(x)
-    if how in ('local', 'argmax'): joints = self.peak(x, how == 'local')
-    else: joints = self.expectation(p if how == 'expectation' else softmax(2*x))
-    lost = p[:, 0, 0, 0].isnan()
+    x = self._logits(logits)
+    p, lead = _softmax(x), tuple(logits.shape[:-3])
+    joints, lost = self._positions(x, p, how), p[:, 0, 0, 0].isnan()
     confidence = torch.where(lost, 0., self.mass_near(p, joints))
-    joints = torch.where(lost[:, None], torch.nan, joints)
-    lead = tuple(logits.shape[:-3])
-    return joints.view(*lead, 3), confidence.view(lead)
+    return torch.where(lost[:, None], torch.nan, joints).view(*lead, 3), confidence.view(lead)

@@ -30,17 +30,22 @@ def _sets(a, b):
     return A, B
 
 # %% ../nbs/01_kabsch.ipynb #87a912a9
-def _load(a, b, weights):
-    "Both sets and the weights as double tensors, and a function that turns results into the caller's kind."
-    A, B = _sets(a, b)
+def _back(a, b, A, B):
+    "A function that turns double tensors into the caller's kind, precision and device; and that device."
     kind = next((x for x in (a, b) if torch.is_tensor(x)), None)
-    device, dtype = 'cpu' if kind is None else kind.device, torch.promote_types(A.dtype, B.dtype)
-    A, B = torch.broadcast_tensors(A.to(device, torch.float64), B.to(device, torch.float64))
-    w = torch.ones(A.shape[:-1]) if weights is None else as_tensor(weights, 'weights')
-    w = w.to(device, torch.float64).expand(A.shape[:-1])
-    if weights is not None: A, B = (torch.where(w[..., None] > 0, x, 0.) for x in (A, B))
+    dtype = torch.promote_types(A.dtype, B.dtype)
     back = lambda x: x.to(dtype).numpy() if kind is None else x.to(dtype)
-    return A, B, w, lambda *xs: tuple(map(back, xs))
+    return lambda *xs: tuple(map(back, xs)), 'cpu' if kind is None else kind.device
+
+# %% ../nbs/01_kabsch.ipynb #bfe762d5
+def _load(a, b, weights):
+    "Both sets and the weights as double tensors, and the way back, see `_back`."
+    A, B = _sets(a, b)
+    back, device = _back(a, b, A, B)
+    A, B = torch.broadcast_tensors(A.to(device, torch.float64), B.to(device, torch.float64))
+    if weights is None: return A, B, torch.ones(A.shape[:-1], dtype=torch.float64, device=device), back
+    w = as_tensor(weights, 'weights').to(device, torch.float64).expand(A.shape[:-1])
+    return *(torch.where(w[..., None] > 0, x, 0.) for x in (A, B)), w, back
 
 # %% ../nbs/01_kabsch.ipynb #ab85f51b
 def _refuse(bad, why):
@@ -126,19 +131,22 @@ def _rows(x):
 def _some(x, at): return (x if x.shape[-1] == 1 else x[..., at]).contiguous()
 
 # %% ../nbs/01_kabsch.ipynb #99d4c2ec
+def _fit_part(p, q, share, at):
+    "Rotations (9, n), translations (3, n) and whether all are determined, of some of the rows."
+    part = (1/3,)*3 if share is None else share[:, at]
+    R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
+    return R, t, ok.all() and (share is None or (part > 0).all())
+
+# %% ../nbs/01_kabsch.ipynb #889a5d7d
 def _kabsch_triangles(A, B, w, at_once=4096):
     """Rotations (..., 3, 3), translations (..., 3), are all determined? Triangles (..., 3, 3), weights
     (..., 3) or None."""
-    lead, out = A.shape[:-2], []
-    n, p, q = lead.numel(), _rows(A), _rows(B)
+    lead, out, p, q = A.shape[:-2], [], _rows(A), _rows(B)
     share = None if w is None else (w/w.sum(-1, keepdim=True)).reshape(-1, 3).T
-    for i in range(0, n, at_once):
-        at = slice(i, i + at_once)
-        part = (1/3,)*3 if share is None else share[:, at]
-        R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
-        if share is not None: ok = ok & (part > 0).all(0)
-        if not ok.all(): return None, None, False
-        m = min(n - i, at_once)
+    for i in range(0, lead.numel(), at_once):
+        R, t, ok = _fit_part(p, q, share, slice(i, i + at_once))
+        if not ok: return None, None, False
+        m = min(lead.numel() - i, at_once)
         out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
     R, t = (torch.cat(x) for x in zip(*out))
     return R.view(*lead, 3, 3), t.view(*lead, 3), True

@@ -80,22 +80,34 @@ class Mixture:
 
 # %% ../nbs/04_mixture.ipynb #fe1a9195
 @patch
-def check(self:Mixture):
-    "A ValueError for a setting that cannot work, a warning for one that works badly."
-    if self.transition not in ('strict', 'paper', 'none'):
-        raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
+def _check_volume(self:Mixture):
+    "ValueError for a volume that cannot hold a distribution."
     if min(self.size) < 3:
         raise ValueError(f'size={self.size}: an axis needs at least 3 voxels to decode between them')
     if min(self.voxel) <= 0: raise ValueError(f'bounds={self.bounds}: give (low, high) with low < high')
+
+# %% ../nbs/04_mixture.ipynb #b7fc1fcc
+@patch
+def _check_gaussians(self:Mixture):
+    "ValueError for Gaussians that are none."
     if not self.sigma > 0: raise ValueError(f'sigma={self.sigma:g} must be above 0')
     if not self.c > 0:
         raise ValueError(f'c={self.c:g} must be above 0; for no side Gaussians use transition="none"')
     if self.transition_weight < 0:
         raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
-    if self.sigma < .4*max(self.voxel):
-        warnings.warn(
-            f'sigma={self.sigma:g} is under 0.4 voxel ({max(self.voxel):g}): a joint between voxel centres '
-            f'fades; use sigma >= {.4*max(self.voxel):.3g}')
+
+# %% ../nbs/04_mixture.ipynb #2fea6b1a
+@patch
+def check(self:Mixture):
+    "A ValueError for a setting that cannot work, a warning for one that works badly."
+    if self.transition not in ('strict', 'paper', 'none'):
+        raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
+    self._check_volume()
+    self._check_gaussians()
+    edge = max(self.voxel)
+    if self.sigma < .4*edge:
+        warnings.warn(f'sigma={self.sigma:g} is under 0.4 voxel ({edge:g}): a joint between voxel centres '
+                      f'fades; use sigma >= {.4*edge:.3g}')
 
 # %% ../nbs/04_mixture.ipynb #07b84f88
 @patch

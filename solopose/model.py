@@ -106,6 +106,12 @@ def _pretrained(name, pretrained, trainable_encoder):
     return model
 
 # %% ../nbs/07c_model.ipynb #9a14983f
+def _untrained(name, settings, encoder_weights, trainable_encoder):
+    "A model with random weights."
+    config = make_config(**{'name': name, **MODELS[name], **settings})
+    return SoloPose(config, encoder_weights, trainable_encoder)
+
+# %% ../nbs/07c_model.ipynb #ba113ab2
 def create_model(
     name='solopose-tiny', # one of `list_models()`
     pretrained=None, # None: random weights; True or a tag: those of the package; or the path of a file
@@ -114,12 +120,8 @@ def create_model(
     **settings, # fields of `SoloPoseConfig` to change
 ):
     "A `SoloPose` by name. ValueError for an unknown name or weights that belong to another model."
-    if name not in MODELS:
-        raise ValueError(f'unknown model {name!r}; there are {", ".join(MODELS)}')
-    if not pretrained:
-        config = make_config(**{'name': name, **MODELS[name], **settings})
-        return SoloPose(config, encoder_weights, trainable_encoder)
+    if name not in MODELS: raise ValueError(f'unknown model {name!r}; there are {", ".join(MODELS)}')
+    if not pretrained: return _untrained(name, settings, encoder_weights, trainable_encoder)
     fixed = [*settings, *(['encoder_weights'] if encoder_weights else [])]
-    if fixed:
-        raise ValueError(f'pretrained weights fix the settings; leave out {", ".join(fixed)}')
+    if fixed: raise ValueError(f'pretrained weights fix the settings; leave out {", ".join(fixed)}')
     return _pretrained(name, pretrained, trainable_encoder)

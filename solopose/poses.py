@@ -135,6 +135,29 @@ def _confidence(confidence, shape):
     "Confidence as (T, J, N); NaN if nobody measured it."
     return np.full(shape, np.nan) if confidence is None else to_numpy(confidence).reshape(shape)
 
+# %% ../nbs/00c_poses.ipynb #296c6725
+def _check_frame(frame, attrs, fps):
+    "ValueError for a coordinate frame without axes, or a rate that is none."
+    if frame not in AXES and 'axes' not in attrs:
+        raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; "
+                         f"pass axes='...' in words with a frame of your own")
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
+
+# %% ../nbs/00c_poses.ipynb #f3793900
+def _names(individuals, n):
+    "A name for each of n people; id_0, id_1, ... unless they are given."
+    names = list(individuals or [f'id_{i}' for i in range(n)])
+    if len(names) == n: return names
+    raise ValueError(f"{len(names)} names {names} for {n} individuals; give one name each")
+
+# %% ../nbs/00c_poses.ipynb #6b00f1a1
+def _variables(position, confidence):
+    "Variables of a pose data set: positions (T, J, 3, N) and confidences."
+    T, J, _, N = position.shape
+    return dict(position=(('time', 'space', 'keypoint', 'individual'), position.transpose(0, 2, 1, 3)),
+                confidence=(('time', 'keypoint', 'individual'), _confidence(confidence, (T, J, N))))
+
 # %% ../nbs/00c_poses.ipynb #43359f20
 def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, numpy or torch
                  fps, # frames per second
@@ -147,24 +170,13 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
                  **attrs): # more attributes to store, e.g. source_file='a.mp4'
     "Poses as a movement-style `xarray.Dataset` with names, unit, frame and frame rate."
     position = _people(position, skeleton)
-    if frame not in AXES and 'axes' not in attrs:
-        raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; "
-                         f"pass axes='...' in words with a frame of your own")
-    if not 0 < fps < np.inf:
-        raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
+    _check_frame(frame, attrs, fps)
     _check_root(position, root, unit, skeleton)
-    T, J, _, N = position.shape
-    individuals = list(individuals or [f'id_{i}' for i in range(N)])
-    if len(individuals) != N:
-        raise ValueError(f"{len(individuals)} names {individuals} for {N} individuals; give one name each")
-    return xr.Dataset(
-        {'position': (('time', 'space', 'keypoint', 'individual'), position.transpose(0, 2, 1, 3)),
-         'confidence': (('time', 'keypoint', 'individual'), _confidence(confidence, (T, J, N)))},
-        coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoint=list(skeleton.joints),
-                    individual=individuals),
-        attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''),
-                   root=root or 'none', skeleton=skeleton.name, source_software='solopose',
-                   ds_type='poses') | attrs)
+    coords = dict(time=np.arange(len(position)) / fps, space=list('xyz'), keypoint=list(skeleton.joints),
+                  individual=_names(individuals, position.shape[3]))
+    about = dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''),
+                 root=root or 'none', skeleton=skeleton.name, source_software='solopose', ds_type='poses')
+    return xr.Dataset(_variables(position, confidence), coords, about | attrs)
 
 # %% ../nbs/00c_poses.ipynb #1833260c
 def rename_dims(ds): # dataset of any age

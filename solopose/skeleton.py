@@ -159,6 +159,14 @@ MPI_17 = _skeleton('mpi_17',
 SKELETONS = {s.name: s for s in (SKELETON, H36M_32, H36M_17, MADS_19, MADS_15, COCO_17, MPI_28, MPI_17)}
 
 # %% ../nbs/00_skeleton.ipynb #10c204f2
+def _suppliable(src, target, names):
+    "ValueError if the source lacks a joint that a target joint is made of."
+    for n in names:
+        if n in src.joints: continue
+        raise ValueError(f"skeleton {src.name!r} cannot supply {target!r} (no joint {n!r}); "
+                         f"say {target}=(...) with some of {', '.join(src.joints)}")
+
+# %% ../nbs/00_skeleton.ipynb #d9620536
 def recipe(src, # Skeleton the points are in
            dst=SKELETON, # Skeleton wanted
            **made_of): # target joint = a source joint, or a tuple of them to average
@@ -166,9 +174,5 @@ def recipe(src, # Skeleton the points are in
     made = {**src.made_of, **{k: (v,) if isinstance(v, str) else tuple(v) for k, v in made_of.items()}}
     dst.index(*made_of)
     out = tuple(made.get(j, (j,)) for j in dst.joints)
-    for j, names in zip(dst.joints, out):
-        for n in names:
-            if n not in src.joints:
-                raise ValueError(f"skeleton {src.name!r} cannot supply {j!r} (no joint {n!r}); "
-                                 f"say {j}=(...) with some of {', '.join(src.joints)}")
+    for j, names in zip(dst.joints, out): _suppliable(src, j, names)
     return out

@@ -78,16 +78,21 @@ class ClipTower(nn.Module):
 
 # %% ../nbs/05_spatial.ipynb #03baa151
 @patch
+def _block(self:ClipTower, x):
+    "The tokens of one block: the grid, and what stands before it."
+    plain = getattr(self.body, 'attn_pool', None) is None
+    vit = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain)
+    block = 1 if self.index is None else [self.index]
+    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **vit if self.vit else {})
+    return out['image_intermediates'][-1], out.get('image_intermediates_prefix')
+
+# %% ../nbs/05_spatial.ipynb #eea00b39
+@patch
 def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
 ):
     "Tokens (N, 1+H*W, C) of one block."
-    plain = getattr(self.body, 'attn_pool', None) is None
-    options = (dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain) if self.vit
-               else {})
-    block = 1 if self.index is None else [self.index]
-    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **options)
-    grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
+    grid, extra = self._block(x)
     if not self.vit: return grid_tokens(grid)
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
     return torch.cat([first, grid], 1)
@@ -195,17 +200,22 @@ def _timm_tower(arch, tag, path, image_size, out_index, extra):
     return tower, size, cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
 
 # %% ../nbs/05_spatial.ipynb #a8baccda
-def _clip_tower(arch, tag, path, image_size, out_index, extra):
-    "(tower, image size, mean, std) of the image half of an open_clip model."
+def _clip_visual(arch, tag, image_size, extra):
+    "The image half of an open_clip model; the text half is dropped."
     import open_clip
     command = f"import open_clip; open_clip.create_model('{arch}', pretrained='{tag}')"
     with quiet_build(f'open_clip:{arch}', tag, command):
-        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
-                                     device=torch.get_default_device(), **extra).visual
+        return open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
+                                      device=torch.get_default_device(), **extra).visual
+
+# %% ../nbs/05_spatial.ipynb #34e69946
+def _clip_tower(arch, tag, path, image_size, out_index, extra):
+    "(tower, image size, mean, std) of the image half of an open_clip model."
+    net = _clip_visual(arch, tag, image_size, extra)
     if path: load_tower(net, path)
     size = net.image_size[0] if isinstance(net.image_size, (tuple, list)) else net.image_size
-    return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
-            getattr(net, 'image_std', None) or CLIP_STD)
+    mean, std = getattr(net, 'image_mean', None), getattr(net, 'image_std', None)
+    return ClipTower(net, out_index), size, mean or CLIP_MEAN, std or CLIP_STD
 
 # %% ../nbs/05_spatial.ipynb #26634492
 # what may stand before the colon of an encoder's name: a builder, or where it is, 'module:function'

@@ -7,6 +7,7 @@ __all__ = ['TokenCache', 'cache_tokens']
 
 # %% ../nbs/05b_token_cache.ipynb #9cd4ea11
 import hashlib, json, math, sys
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -157,6 +158,32 @@ def _begin_cache(path, want):
     else: _write_about(path, want)
 
 # %% ../nbs/05b_token_cache.ipynb #80591805
+def _wanted(encoder, chunk, source):
+    "What a cache of this encoder's tokens says about itself."
+    tokens = [1 + math.prod(encoder.grid), encoder.width]
+    return dict(format='solopose tokens', **_identity(encoder), tokens=tokens, chunk=chunk, source=source)
+
+# %% ../nbs/05b_token_cache.ipynb #af4b06c7
+@contextmanager
+def _in_eval_mode(net):
+    "A network in eval mode, and as it was afterwards."
+    was = net.training
+    try: yield net.eval()
+    finally: net.train(was)
+
+# %% ../nbs/05b_token_cache.ipynb #ff23f5ff
+def _encode_all(encoder, frames, path, chunk, batch, bar):
+    "Encode a stream chunk by chunk; the number of frames."
+    stream, first = iter(frames), 0
+    with _in_eval_mode(encoder):
+        while part := list(islice(stream, chunk)):
+            _keep_chunk(encoder, path, part, batch, first)
+            first += len(part)
+            bar.update(len(part))
+    if first: return first
+    raise ValueError(f'{path}: there are no frames to encode')
+
+# %% ../nbs/05b_token_cache.ipynb #43da417d
 def cache_tokens(
     encoder, # a `SpatialEncoder`; it is asked in eval mode
     frames, # array, tensor or stream of frames, each (S, S, 3) in 0..255 or (3, S, S) in 0..1
@@ -168,20 +195,11 @@ def cache_tokens(
 ):
     "Keep the tokens of a video on disk, float16; what is there already stays. Returns a `TokenCache`."
     from tqdm import tqdm
-    path, was, stream, first = Path(path), encoder.training, iter(frames), 0
-    tokens = [1 + math.prod(encoder.grid), encoder.width]
-    want = dict(format='solopose tokens', **_identity(encoder), tokens=tokens, chunk=chunk, source=source)
+    path, want = Path(path), _wanted(encoder, chunk, source)
     _begin_cache(path, want)
     total = len(frames) if hasattr(frames, '__len__') else None
     with tqdm(total=total, desc='tokens', unit='frame', disable=not progress, file=sys.stderr) as bar:
-        try:
-            encoder.eval()
-            while part := list(islice(stream, chunk)):
-                _keep_chunk(encoder, path, part, batch, first)
-                first += len(part)
-                bar.update(len(part))
-        finally: encoder.train(was)
-    if not first: raise ValueError(f'{path}: there are no frames to encode')
-    _write_about(path, {**want, 'frames': first})
+        n = _encode_all(encoder, frames, path, chunk, batch, bar)
+    _write_about(path, {**want, 'frames': n})
     for left in path.glob('.*.part'): left.unlink()   # of a process that was killed while it wrote
     return TokenCache(path)

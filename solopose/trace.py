@@ -69,27 +69,40 @@ def _part_box(fig, r, x, low, says):
                        font_size=10)
 
 # %% ../nbs/07d_trace.ipynb #624a04c7
+def _row_of_boxes(fig, rows, says):
+    "The parts from left to right, with arrows between them."
+    for i, r in enumerate(rows):
+        _part_box(fig, r, i, 0, says)
+        fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **_ARROW)
+
+# %% ../nbs/07d_trace.ipynb #9fccd07a
+def _side_boxes(fig, rows, last, says):
+    "The parts that branch off below the last one."
+    for r in rows:
+        _part_box(fig, r, last, -3.2, says)
+        fig.add_annotation(x=last - .32, y=-3.2, ax=last - .7, ay=-.1, **_ARROW)
+
+# %% ../nbs/07d_trace.ipynb #533336ee
+def _says(c):
+    "What is written beside the parts of a network of this configuration, and before the first."
+    frames = f'<b>{c.frames} frames</b><br>3 x {c.image_size} x {c.image_size}'
+    temporal = f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}'
+    return dict(encoder=c.encoder, stem='linear embedding', temporal=temporal), frames
+
+# %% ../nbs/07d_trace.ipynb #d08f7635
 def network_figure(
     model, # a `SoloPose`
     rows=None, # result of `trace`; made if not given
 ):
-    """Fig. 3 of the paper, drawn from the live module: what each part puts out, its parameters and MACs
-    (plotly)."""
+    "Fig. 3, drawn from the live module: what each part puts out, its parameters and MACs (plotly)."
     import plotly.graph_objects as go
-    rows, c, fig = rows or trace(model), model.config, go.Figure()
-    says = dict(encoder=c.encoder, stem='linear embedding',
-                temporal=f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}')
-    flat = [r for r in rows if r['part'].endswith('plane')]
-    main = [r for r in rows if r not in flat]
+    rows, fig, (says, frames) = rows or trace(model), go.Figure(), _says(model.config)
+    side = [r for r in rows if r['part'].endswith('plane')]
+    main = [r for r in rows if r not in side]
     last = len(main) - 1
-    for i, r in enumerate(main):
-        _part_box(fig, r, i, 0, says)
-        fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **_ARROW)
-    for r in flat:
-        _part_box(fig, r, last, -3.2, says)
-        fig.add_annotation(x=last - .32, y=-3.2, ax=last - .7, ay=-.1, **_ARROW)
-    clip = f'<b>{c.frames} frames</b><br>3 x {c.image_size} x {c.image_size}'
-    fig.add_annotation(x=-.9, y=0, text=clip, showarrow=False)
+    _row_of_boxes(fig, main, says)
+    _side_boxes(fig, side, last, says)
+    fig.add_annotation(x=-.9, y=0, text=frames, showarrow=False)
     fig.update_xaxes(visible=False, range=[-1.3, last + .6])
     fig.update_yaxes(visible=False, range=[-5.4, 1.6])
     return fig.update_layout(width=1000, height=380, margin=dict(l=0, r=0, t=0, b=0), plot_bgcolor='white')

@@ -216,6 +216,13 @@ class Universal:
 _REMEDY = "check the joint mapping or pass check=False"
 
 # %% ../nbs/02_universal.ipynb #905e3aa5
+def _agreement(points, up, skeleton):
+    "Share of the evidence of knees and head that points where the labels say forward, -1..1; 0 without any."
+    f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
+    votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
+    return float(votes / total) if total > 1e-6 else 0.
+
+# %% ../nbs/02_universal.ipynb #a12d5fb5
 def check_facing(points, # joints (T, J, 3), mm, numpy or torch
                  up=None, # direction up, None takes the trunk
                  least=0., # smallest agreement that is accepted, -1..1
@@ -223,17 +230,12 @@ def check_facing(points, # joints (T, J, 3), mm, numpy or torch
     """Agreement of the labelled forward direction with knees and head, -1..1; ValueError if sides are
     exchanged."""
     points = to_numpy(points).astype(float)
-    f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
-    votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
-    agreement = float(votes / total) if total > 1e-6 else 0.
+    agreement = _agreement(points, up, skeleton)
     if agreement < least:
-        raise ValueError(
-            f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right "
+        raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right "
                          "are exchanged, the fit would turn the person by 180 degrees; " + _REMEDY)
-    if np.nanmedian(twist(points, skeleton)) < 0:
-        raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; "
-                         + _REMEDY)
-    return agreement
+    if np.nanmedian(twist(points, skeleton)) >= 0: return agreement
+    raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; " + _REMEDY)
 
 # %% ../nbs/02_universal.ipynb #a1ef8236
 def _fit_one(points, reference, frame, up, key, check, max_tilt, skeleton, where=''):
@@ -254,6 +256,14 @@ def _fit_clips(points, keys, fit):
     each = [fit(p, k, f'clip {i}: ') for i, (p, k) in enumerate(zip(points, keys))]
     return tuple(np.stack(x) for x in zip(*each))
 
+# %% ../nbs/02_universal.ipynb #6dea8918
+def _check_scope(scope, shape):
+    "ValueError for poses that the scope cannot use."
+    if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
+    if len(shape) not in (3, 4) or (scope == 'clip' and len(shape) != 4):
+        raise ValueError(f"scope {scope!r} cannot use poses of shape {shape}; "
+                         "give (T, J, 3) or clips (B, T, J, 3)")
+
 # %% ../nbs/02_universal.ipynb #aa0ec230
 def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clips, mm, numpy or torch
                   reference=Reference(), # Reference, see reference_from
@@ -267,10 +277,7 @@ def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clip
     """Find the rigid motion into the universal frame (paper sections 3.1-3.3); ValueError if there is
     none to trust."""
     points = to_numpy(points).astype(float)
-    if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
-    if points.ndim not in (3, 4) or (scope == 'clip' and points.ndim != 4):
-        raise ValueError(f"scope {scope!r} cannot use poses of shape {points.shape}; "
-                         "give (T, J, 3) or clips (B, T, J, 3)")
+    _check_scope(scope, points.shape)
     fit = lambda p, k, where='': _fit_one(p, reference, frame, up, k, check, max_tilt, skeleton, where)
     if scope == 'clip': R, t, key, residual = _fit_clips(points, key, fit)
     else: R, t, key, residual = fit(points.reshape(-1, *points.shape[-2:]), key)

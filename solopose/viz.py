@@ -112,6 +112,11 @@ def _sheet_inputs(images, labels, size):
     return [smaller(i) for i in images] if size else images, labels
 
 # %% ../nbs/09_viz.ipynb #3fe9d9eb
+def _columns(n, w, h):
+    "Pictures of a row, so that n of them make a sheet of about 4:3."
+    return math.ceil(math.sqrt(n * 4 / 3 * h / w))
+
+# %% ../nbs/09_viz.ipynb #7b0ef31b
 def contact_sheet(
     images, # pictures, see `as_image`; they may differ in size
     columns=None, # pictures per row; None makes the sheet about 4:3
@@ -121,13 +126,13 @@ def contact_sheet(
 ): # PIL image
     "Many pictures on one sheet; ValueError when there are none or the labels do not match."
     images, labels = _sheet_inputs(images, labels, size)
-    w, h = (max(i.size[k] for i in images) for k in (0, 1))
     text = 14 if labels is not None else 0
-    columns = min(columns or math.ceil(math.sqrt(len(images) * 4 / 3 * (h + text) / w)), len(images))
+    w, h = max(i.width for i in images), text + max(i.height for i in images)
+    columns = min(columns or _columns(len(images), w, h), len(images))
     rows = math.ceil(len(images) / columns)
-    sheet = Image.new('RGB', (columns * (w + pad) + pad, rows * (h + text + pad) + pad), 'white')
+    sheet = Image.new('RGB', (columns * (w + pad) + pad, rows * (h + pad) + pad), 'white')
     for n, i in enumerate(images):
-        x, y = pad + n % columns * (w + pad), pad + n // columns * (h + text + pad)
+        x, y = pad + n % columns * (w + pad), pad + n // columns * (h + pad)
         sheet.paste(i, (x, y + text))
         if text: ImageDraw.Draw(sheet).text((x + 1, y + 1), str(labels[n]), fill='black')
     return sheet
@@ -172,6 +177,12 @@ def _chart_layout(title, height, x_title, y_title, log):
                 margin=dict(l=60, r=10, t=40 if title else 10, b=45), legend=dict(x=1, xanchor='right', y=1))
 
 # %% ../nbs/09_viz.ipynb #c2b36895
+def _table(given):
+    "Columns of a table by name, as floats; a path is read."
+    table = given if hasattr(given, 'items') else read_curves(given)
+    return {k: np.asarray(v, float) for k, v in table.items()}
+
+# %% ../nbs/09_viz.ipynb #ba32101e
 def curve_figure(
     table, # path of a csv file, or dict column -> values
     columns=None, # columns to draw; None: all but x
@@ -183,8 +194,7 @@ def curve_figure(
 ): # plotly figure
     "Curves of a training table, gaps left out; ValueError for a column that is not there."
     import plotly.graph_objects as go
-    table = table if hasattr(table, 'items') else read_curves(table)
-    table = {k: np.asarray(v, float) for k, v in table.items()}
+    table = _table(table)
     columns = [k for k in table if k != x] if columns is None else list(columns)
     for k in columns:
         if k not in table: raise ValueError(f'no column {k!r}: the table has {", ".join(table)}')

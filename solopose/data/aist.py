@@ -147,6 +147,20 @@ def _mapping(table):
     return dict(rows)
 
 # %% ../../nbs/data/33_aist.ipynb #c5683e8c
+def _video_folder(root, videos):
+    "Where the films are, None if nobody has them."
+    if not videos: return root / 'videos' if (root / 'videos').is_dir() else None
+    if Path(videos).is_dir(): return Path(videos)
+    raise TakeError(f'{videos} is no folder of videos')
+
+# %% ../../nbs/data/33_aist.ipynb #9ad286a5
+def _open_release(root, videos):
+    "The tables of a download."
+    withdrawn = root / 'ignore_list.txt'
+    ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
+    return _Release(root, videos, _mapping(root / 'cameras' / 'mapping.txt'), ignored, read_splits(root))
+
+# %% ../../nbs/data/33_aist.ipynb #f8273759
 def read_aist(root, # folder with keypoints3d, cameras, ...
               videos=None, # folder of the mp4 files; None: root/videos if there is one
               key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
@@ -154,13 +168,10 @@ def read_aist(root, # folder with keypoints3d, cameras, ...
     root, takes = Path(root), Takes()
     if not root.is_dir():
         raise TakeError(f'{root} is no folder; give the one that holds keypoints3d and cameras')
-    videos = Path(videos) if videos else root / 'videos' if (root / 'videos').is_dir() else None
-    if videos and not videos.is_dir(): raise TakeError(f'{videos} is no folder of videos')
-    table, withdrawn = root / 'cameras' / 'mapping.txt', root / 'ignore_list.txt'
+    videos, table = _video_folder(root, videos), root / 'cameras' / 'mapping.txt'
     lost = f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras'
     if not table.exists(): return Takes(skipped=[(str(root), lost)])
-    ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
-    release = _Release(root, videos, _mapping(table), ignored, read_splits(root))
+    release = _open_release(root, videos)
     for f in sorted((root / 'keypoints3d').glob('*.pkl')):
         takes.attempt(f'aist: {f.stem}', partial(release.take, f, key))
     if not takes and not takes.skipped:
@@ -214,6 +225,16 @@ def _write_take(root, name, r, rng):
         write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
 
 # %% ../../nbs/data/33_aist.ipynb #650b4bf6
+def _write_lists(root, names, ignore, split):
+    "Which cameras, which sequences are withdrawn, and the three splits."
+    lines = lambda words, end='\n': ''.join(f'{w}{end}' for w in words)
+    mapping = lines(f'{n} {SETTINGS[parse_name(n)[0]]}' for n in names)
+    (root / 'cameras' / 'mapping.txt').write_text(mapping)
+    (root / 'ignore_list.txt').write_text(lines(ignore, ' \n') + '\n\n')
+    for s in ('train', 'val', 'test'):
+        (root / 'splits' / f'pose_{s}.txt').write_text(lines(n for n, where in split.items() if where == s))
+
+# %% ../../nbs/data/33_aist.ipynb #f9a2ee20
 def write_aist(root, # folder to write to
                recorded, # list of Recorded: subject 'd04', action 'gBR_sBM_mBR0_ch03', nine cameras, 60 fps
                ignore=(), # names of sequences for ignore_list.txt
@@ -224,9 +245,4 @@ def write_aist(root, # folder to write to
     for sub in ('cameras', 'splits'): (root / sub).mkdir(parents=True, exist_ok=True)
     for name, r in zip(names, recorded): _write_take(root, name, r, rng)
     for s, cameras in settings.items(): write_setting(root / 'cameras' / f'{s}.json', cameras)
-    (root / 'cameras' / 'mapping.txt').write_text(''.join(f'{n} {SETTINGS[parse_name(n)[0]]}\n'
-                                                          for n in names))
-    (root / 'ignore_list.txt').write_text(''.join(f'{n} \n' for n in ignore) + '\n\n')
-    for s in ('train', 'val', 'test'):
-        mine = [n for n, where in split.items() if where == s]
-        (root / 'splits' / f'pose_{s}.txt').write_text(''.join(f'{n}\n' for n in mine))
+    _write_lists(root, names, ignore, split)

@@ -145,22 +145,32 @@ def make_plan(takes, # of Take
                        roots={k: str(v) for k, v in (roots or {}).items()})
 
 # %% ../../nbs/data/35e_build.ipynb #a2f6f2a6
-def _same_plan(path, plan, out):
-    "ValueError that names the first difference between a stored plan and this one."
-    old = read_json(path)
-    if 'max_lean' in old['collection']: # its name until November 2026
-        old['collection']['max_tilt'] = old['collection'].pop('max_lean')
+def _same_settings(old, plan, out):
+    "ValueError that names the first setting in which two plans differ."
     for part in ('collection', 'roots'):
         for k in {**old[part], **plan[part]}:
             a, b = old[part].get(k), plan[part].get(k)
             if a == b: continue
             raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, '
                              'or another --out')
+
+# %% ../../nbs/data/35e_build.ipynb #0f8bce6d
+def _same_takes(old, plan, out):
+    "ValueError that names the first take in which two plans differ."
     was, now = ({tuple(t[:2]): t for t in p['takes']} for p in (old, plan))
     changed = sorted(k for k in {**was, **now} if was.get(k) != now.get(k))
     if not changed: return
     raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
                      f'({len(changed)} such takes); bring the data back, or give another --out')
+
+# %% ../../nbs/data/35e_build.ipynb #8f4645ad
+def _same_plan(path, plan, out):
+    "ValueError that names the first difference between a stored plan and this one."
+    old = read_json(path)
+    if 'max_lean' in old['collection']: # its name until November 2026
+        old['collection']['max_tilt'] = old['collection'].pop('max_lean')
+    _same_settings(old, plan, out)
+    _same_takes(old, plan, out)
 
 # %% ../../nbs/data/35e_build.ipynb #d1dc8e80
 def _is_draft(path): return path.name.endswith('.partial') or (path.name[0] == '.' and path.suffix == '.part')
@@ -212,6 +222,14 @@ def _work(work, takes, collection, plan, skipped, progress):
     write_manifest(work / 'store')
 
 # %% ../../nbs/data/35e_build.ipynb #5c00e114
+def _finish_build(work, out, takes, plan, collection, skipped, progress):
+    "What is left to do of a build; its store moves to its place."
+    if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)
+    else: write_json(work / 'plan.json', plan)
+    _work(work, takes, collection, plan, skipped, progress)
+    os.replace(work / 'store', out)
+
+# %% ../../nbs/data/35e_build.ipynb #6897e255
 def build(takes, # iterable of Take
           out, # store to make
           collection=Collection(), # what is wanted
@@ -229,10 +247,7 @@ def build(takes, # iterable of Take
     if not out.exists():
         work.mkdir(parents=True, exist_ok=True)
         with _locked(work / 'lock', out), joblib_backend(workers, cluster):
-            if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)
-            else: write_json(work / 'plan.json', plan)
-            _work(work, takes, collection, plan, skipped, progress)
-            os.replace(work / 'store', out)
+            _finish_build(work, out, takes, plan, collection, skipped, progress)
     _same_plan(out / 'about' / 'plan.json', plan, out)
     shutil.rmtree(work, ignore_errors=True)
     return out

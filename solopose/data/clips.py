@@ -241,6 +241,7 @@ def _augmentation(self:ClipDataset, clip):
     first = int(rng.integers(self.ds.attrs['collection']['window'] - self.frames + 1))
     return rng, first, dict(zoom=np.exp(rng.normal(0, .08)), shift=rng.normal(0, .03, 2)), rng.random() < .5
 
+# %% ../../nbs/data/37_clips.ipynb #1592836c
 @patch
 def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
     "Pictures or features of a clip, the box, and the size of the picture."
@@ -249,21 +250,33 @@ def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
     return self.pictures(view, numbers,
                          lambda size: clip_box(self.pixels(camera, view, size), size, **jitter))
 
+# %% ../../nbs/data/37_clips.ipynb #6d58b378
+@patch
+def _check_known(self:ClipDataset, view):
+    "ValueError if joints are wanted in the axes of a camera that nobody knows."
+    if self.target_frame == 'camera' and not np.isfinite(self.tables['view_rotation'][view]).all():
+        raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
+                         f"its joints can only be had with target_frame='universal'")
+
+# %% ../../nbs/data/37_clips.ipynb #d1545809
+@patch(as_prop=True)
+def _sideways(self:ClipDataset):
+    "The axis that a mirrored clip turns round."
+    return 'y' if self.target_frame == 'universal' and self.ds.attrs['frame'] == 'frd' else 'x'
+
+# %% ../../nbs/data/37_clips.ipynb #95e7043d
 @patch
 def __getitem__(self:ClipDataset,
                 i): # number of the clip in the split
     "`frames` (T, 3, S, S) uint8 or `features`, `joints` (T, 15, 3) mm, `uv` (T, 15, 2), `mask`, `visible`."
     clip = int(self.clips[i])
     view, (rng, first, jitter, mirrored) = int(self.tables['clip_view'][clip]), self._augmentation(clip)
+    self._check_known(view)
     camera, universal, numbers = self.truth(clip, first)
-    if self.target_frame == 'camera' and not np.isfinite(self.tables['view_rotation'][view]).all():
-        raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
-                         f"its joints can only be had with target_frame='universal'")
     seen, box, picture = self._seen(clip, camera, numbers, **jitter)
     sample = self._labels(clip, camera, universal, self.pixels(camera, view, picture), box, picture)
     sample['features' if self.features else 'frames'] = recolour(seen, rng) if self.augment else seen
-    sideways = 'y' if self.target_frame == 'universal' and self.ds.attrs['frame'] == 'frd' else 'x'
-    return _as_tensors(mirror_clip(sample, sideways) if mirrored else sample)
+    return _as_tensors(mirror_clip(sample, self._sideways) if mirrored else sample)
 
 # %% ../../nbs/data/37_clips.ipynb #17c1b144
 def _begin_features(dataset, out, name):
@@ -284,6 +297,15 @@ def _plain(self:ClipDataset, clip):
     return self._seen(clip, camera, numbers)
 
 # %% ../../nbs/data/37_clips.ipynb #adfc4ce9
+def _encode_clip(dataset, clip, encode, out):
+    "Write the features of one clip."
+    frames, box, picture = dataset._plain(clip)
+    features = encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy()
+    file = _feature_file(out, clip)
+    file.parent.mkdir(exist_ok=True)
+    write_npz(file, features=features, box=box, picture=np.array(picture))
+
+# %% ../../nbs/data/37_clips.ipynb #37f60b78
 def cache_features(dataset, # ClipDataset without augmentation
                    encode, # function: frames (T, 3, S, S) uint8 tensor -> (T, ...) tensor
                    out, # folder
@@ -297,9 +319,5 @@ def cache_features(dataset, # ClipDataset without augmentation
     out = Path(out)
     _begin_features(dataset, out, name)
     missing = [int(c) for c in dataset.clips if not _feature_file(out, c).exists()]
-    for clip in tqdm(missing, 'encoding clips', disable=not progress):
-        frames, box, picture = dataset._plain(clip)
-        features = encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy()
-        _feature_file(out, clip).parent.mkdir(exist_ok=True)
-        write_npz(_feature_file(out, clip), features=features, box=box, picture=np.array(picture))
+    for clip in tqdm(missing, 'encoding clips', disable=not progress): _encode_clip(dataset, clip, encode, out)
     return out

@@ -205,6 +205,14 @@ def _ts_size(folder, pictures):
     with Image.open(pictures[0]) as first: return first.size
 
 # %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
+def _check_rows(folder, rows, pictures):
+    "TakeError unless there is a pose for every picture."
+    want, which = len(pictures) or TEST[folder.name], 'pictures' if pictures else 'in the table of the data set'
+    if rows != want:
+        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
+                        "one of them is incomplete")
+
+# %% ../../nbs/data/34_mpi.ipynb #669cbf91
 def ts_take(folder, # TS1
               scale='real', # 'real' or 'universal'
               invalid=False, # keep frames that the test set declares invalid
@@ -214,11 +222,8 @@ def ts_take(folder, # TS1
     folder = Path(folder)
     pictures = sorted((folder / 'imageSequence').glob('img_*.jpg'))
     size, read = _ts_size(folder, pictures), partial(ts_poses, folder, scale=scale, invalid=invalid)
-    rows, want = len(read()), len(pictures) or TEST[folder.name]
-    if rows != want:
-        which = 'pictures' if pictures else 'in the table of the data set'
-        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
-                        "one of them is incomplete")
+    rows = len(read())
+    _check_rows(folder, rows, pictures)
     view = View('0', ts_camera(folder, size, studio), folder / 'imageSequence' if pictures else None)
     up = None if view.camera.name == 'fitted' else (0, 1, 0)
     return Take('mpi', folder.name, 'test', folder.name, MPI_17, fps, rows, read, 'camera', up, (view,),

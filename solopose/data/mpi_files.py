@@ -62,25 +62,36 @@ def _skeletool_camera(block):
     return int(name), Camera(K[:3, :3], E[:3, :3], E[:3, 3], size, name=name)
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
-def read_skeletool(path): # `camera.calibration`
-    "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
-    if not Path(path).exists():
-        raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
+def _blocks(path):
+    "One dictionary of words and values for each camera of a calibration; TakeError for another file."
     lines = [line.split() for line in Path(path).read_text(errors='replace').splitlines() if line.strip()]
     if not lines or lines[0][:1] != ['Skeletool']:
         raise TakeError(f'{path} does not begin with "Skeletool Camera Calibration File"; '
                         'it is no calibration of MPI-INF-3DHP')
+    return _grouped(lines[1:])
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #ec866ace
+def _grouped(lines):
+    "Lines of words in groups that begin with 'name'."
     blocks = []
-    for word, *values in filter(None, lines[1:]):
+    for word, *values in filter(None, lines):
         if word == 'name': blocks.append({})
         if blocks: blocks[-1][word] = values
-    out = []
-    for b in blocks:
-        try: out.append(_skeletool_camera(b))
-        except (LookupError, ValueError, OverflowError) as e:
-            raise damaged(path, f"is damaged: camera {' '.join(b.get('name', ['?']))} is incomplete",
-                          e) from None
-    return dict(out)
+    return blocks
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #50d9ba06
+def _one_camera(path, block):
+    "(number, Camera) of a block; TakeError with its name if it is incomplete."
+    try: return _skeletool_camera(block)
+    except (LookupError, ValueError, OverflowError) as e:
+        name = ' '.join(block.get('name', ['?']))
+        raise damaged(path, f'is damaged: camera {name} is incomplete', e) from None
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #53ff1130
+def read_skeletool(path): # `camera.calibration`
+    "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
+    if Path(path).exists(): return dict(_one_camera(path, b) for b in _blocks(path))
+    raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #ecf3e57f
 def write_skeletool(path, # `camera.calibration`
@@ -148,7 +159,7 @@ def _universal(p, skeleton):
     root = p[:, [skeleton.index('pelvis')]]
     return root + UNIVERSAL * (p - root)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #87786c1d
+# %% ../../nbs/data/33a_mpi_files.ipynb #5f007fb0
 def _train_rig(r):
     "Fourteen cameras by number: those that were given are the eight of vnect, the rest stand in a ring."
     order = VNECT + tuple(k for k in range(14) if k not in VNECT)
@@ -156,6 +167,7 @@ def _train_rig(r):
     rig = dict(zip(order, [*r.cameras, *others]))
     return order, [turn_camera(rig[k]) for k in range(14)]
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #cf466d15
 def _train_cells(world, rig):
     "The three variables of annot.mat, one cell per camera."
     cells = {n: np.empty((14, 1), object) for n in ('annot2', 'annot3', 'univ_annot3')}
@@ -165,6 +177,7 @@ def _train_cells(world, rig):
             cells[n][k, 0] = v.reshape(len(p), -1)
     return cells
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #e04bc078
 def _note_length(root, r):
     "A line for this sequence in the table of the data set."
     info = Path(root) / 'util/mpii_get_sequence_info.m'
@@ -172,24 +185,34 @@ def _note_length(root, r):
     table = sequence_info(info.read_text()) if info.exists() else {}
     info.write_text(write_sequence_info(table | {(r.subject, r.action): (len(r.joints), int(r.fps))}))
 
-def _write_train(root, r):
-    "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
-    from scipy.io import savemat
+# %% ../../nbs/data/33a_mpi_files.ipynb #87786c1d
+def _check_training(r):
+    "TakeError for what a training sequence cannot be."
     if r.action not in ('Seq1', 'Seq2') or r.fps not in (25, 50):
         raise TakeError("a sequence of MPI-INF-3DHP is 'Seq1' or 'Seq2' at 25 or 50 frames per second, "
                         f"not {r.action!r} at {r.fps:g}")
     if len(r.cameras) > 14: raise TakeError(f'MPI-INF-3DHP has 14 cameras, not {len(r.cameras)}')
-    folder = Path(root) / r.subject / r.action
-    folder.mkdir(parents=True, exist_ok=True)
-    order, rig = _train_rig(r)
-    write_skeletool(folder / 'camera.calibration', rig)
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #7effd009
+def _write_annot(path, r, rig):
+    "annot.mat of a training sequence."
+    from scipy.io import savemat
     world = native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MPI_28)
     about = dict(cameras=np.arange(14)[None], frames=np.arange(len(world))[:, None])
-    savemat(folder / 'annot.mat', _train_cells(world, rig) | about, do_compression=True)
+    savemat(path, _train_cells(world, rig) | about, do_compression=True)
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #745935d0
+def _write_train(root, r):
+    "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
+    _check_training(r)
+    folder, (order, rig) = Path(root) / r.subject / r.action, _train_rig(r)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_skeletool(folder / 'camera.calibration', rig)
+    _write_annot(folder / 'annot.mat', r, rig)
     for k, v in zip(order, r.videos or ()): write_frames(folder / f'imageSequence/video_{k}.avi', v, r.fps)
     _note_length(root, r)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #97042599
+# %% ../../nbs/data/33a_mpi_files.ipynb #3ea82a3c
 def _write_annot_data(path, p, camera):
     "The HDF5 file of a test sequence, behind MATLAB's user block."
     import h5py
@@ -203,22 +226,34 @@ def _write_annot_data(path, p, camera):
     with open(path, 'r+b') as f:
         f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
 
-def _write_test(root, r):
-    "One test sequence: annot_data.mat, pictures and the calibration."
+# %% ../../nbs/data/33a_mpi_files.ipynb #97042599
+def _write_pictures(folder, video):
+    "The frames of a film as img_000001.jpg, img_000002.jpg, ..."
     from PIL import Image
     from solopose.video.frames import read_video
+    frames = read_video(video) if isinstance(video, (str, Path)) else video
+    for k, frame in enumerate(frames, 1):
+        Image.fromarray(np.asarray(frame)).save(folder / f'img_{k:06d}.jpg', quality=90)
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #9d1a3054
+def _test_folders(root, subject):
+    "Folder of a test sequence and file of its calibration; both are made."
+    home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
+    folder, calibration = home / subject, home / 'test_util/camera_calibration'
+    for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
+    return folder, calibration / ('ts1-4cameras.calib' if subject < 'TS5' else 'ts5-6cameras.calib')
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
+def _write_test(root, r):
+    "One test sequence: annot_data.mat, pictures and the calibration."
     if len(r.cameras) != 1 or not r.videos:
         raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; '
                         'give one of each')
-    home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
-    folder, calibration = home / r.subject, home / 'test_util/camera_calibration'
-    for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
-    c, v = turn_camera(r.cameras[0]), r.videos[0]
-    write_captury(calibration / ('ts1-4cameras.calib' if r.subject < 'TS5' else 'ts5-6cameras.calib'), c)
+    (folder, calibration), c = _test_folders(root, r.subject), turn_camera(r.cameras[0])
+    write_captury(calibration, c)
     world = native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MPI_17)
     _write_annot_data(folder / 'annot_data.mat', world_to_camera(world, c), c)
-    for k, frame in enumerate(read_video(v) if isinstance(v, (str, Path)) else v, 1):
-        Image.fromarray(np.asarray(frame)).save(folder / f'imageSequence/img_{k:06d}.jpg', quality=90)
+    _write_pictures(folder / 'imageSequence', r.videos[0])
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #680e5efc
 def write_mpi(root, # folder to write to

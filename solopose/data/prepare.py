@@ -150,6 +150,13 @@ def _take_facts(take):
                 base=take.frame, head=take.head, licence=take.licence, own_split=take.split)
 
 # %% ../../nbs/data/35b_prepare.ipynb #fee72a93
+def _facts(take, points, key, good, gaps, lost_views, lost_clips):
+    "What the tables need to know of a take, as JSON."
+    views = [_view_facts(v, gaps[v.name]) for v in good]
+    return json.dumps(_take_facts(take) | dict(key=key, size=asdict(TorsoSize().add(points)), views=views,
+                                               lost_views=lost_views, lost_clips=lost_clips))
+
+# %% ../../nbs/data/35b_prepare.ipynb #1fc54463
 def prepare(take, # Take
             collection=Collection()): # what is wanted
     "Points (n, 15, 3) float32 about `origin`, mm, and all that the tables need; ValueError for a bad take."
@@ -162,11 +169,9 @@ def prepare(take, # Take
     gaps = _gaps(poses, views, key, collection)
     good, lost_views = _agreeing(take, views, gaps)
     starts, keys, lost_clips = _clips(points, up, collection)
-    facts = _take_facts(take) | dict(
-        key=key, size=asdict(TorsoSize().add(points)), views=[_view_facts(v, gaps[v.name]) for v in good],
-        lost_views=lost_views, lost_clips=lost_clips)
-    origin = points[key, SKELETON.index('pelvis')]
-    return dict(points=(points - origin).astype('float32'), origin=origin, near=near, facts=json.dumps(facts),
+    origin, facts = points[key, SKELETON.index('pelvis')], _facts(take, points, key, good, gaps, lost_views,
+                                                                  lost_clips)
+    return dict(points=(points - origin).astype('float32'), origin=origin, near=near, facts=facts,
                 starts=starts.astype('int64'), triangle=reference_points(points[key]),
                 view_triangles=np.stack([_in_view(v, points, poses, key) for v in good]),
                 clip_keys=keys.astype('int64'), clip_triangles=reference_points(points[keys]))

@@ -74,18 +74,25 @@ def report_text(report): # of `make_report`
     return '\n'.join([*out, *_left_out(report)])
 
 # %% ../../nbs/data/35d_report.ipynb #af953797
+def _bars(dataset, split, sets):
+    "A row of bars for each split: its clips by data set."
+    import plotly.graph_objects as go
+    for k, (name, colour) in enumerate(zip(SPLITS, ('#4477aa', '#66ccee', '#228833', '#bbbbbb'))):
+        clips = [int(((dataset == d) & (split == k)).sum()) for d in sets]
+        yield go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour, texttemplate='%{x:,}')
+
+# %% ../../nbs/data/35d_report.ipynb #fd87b331
+def _bars_layout(title, rows):
+    "The layout of a figure of that many horizontal bars."
+    return dict(barmode='stack', template='none', height=130 + 45 * rows, xaxis_title='clips', title=title,
+                margin=dict(l=70, r=10, t=50, b=45), legend=dict(orientation='h', y=1.12, x=1, xanchor='right'))
+
+# %% ../../nbs/data/35d_report.ipynb #3675ae7b
 def make_up_figure(ds): # tables, or a store of `open_augmotion`
     "Fig. 6 of the paper: clips of the collection by data set and split."
     import plotly.graph_objects as go
-    dataset, split, sets = _dataset_of_clip(ds), ds.clip_split.values, _names(ds)
-    bars = []
-    for k, (name, colour) in enumerate(zip(SPLITS, ('#4477aa', '#66ccee', '#228833', '#bbbbbb'))):
-        clips = [int(((dataset == d) & (split == k)).sum()) for d in sets]
-        bars.append(go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour,
-                           texttemplate='%{x:,}'))
+    split, sets = ds.clip_split.values, _names(ds)
     kept = split != SPLITS.index('heldout')
     frames, fps = count_clips(ds, kept)['frames'], ds.attrs['collection']['fps']
-    return go.Figure(bars, dict(
-        barmode='stack', template='none', height=130 + 45 * len(sets), xaxis_title='clips',
-        title=f'{int(kept.sum()):,} clips, {frames:,} frames of all views, at {fps:g} frames per second',
-        margin=dict(l=70, r=10, t=50, b=45), legend=dict(orientation='h', y=1.12, x=1, xanchor='right')))
+    title = f'{int(kept.sum()):,} clips, {frames:,} frames of all views, at {fps:g} frames per second'
+    return go.Figure(list(_bars(_dataset_of_clip(ds), split, sets)), _bars_layout(title, len(sets)))

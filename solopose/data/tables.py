@@ -186,6 +186,14 @@ def torso_size(parts): # of `load_parts`
     return sizes if sizes.frames else sum((TorsoSize(**p['size']) for p in parts), TorsoSize())
 
 # %% ../../nbs/data/35c_tables.ipynb #ca80afc7
+def _attributes(collection, reference, sizes, roots):
+    "What decided the tables."
+    return dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame,
+                axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),
+                collection=asdict(collection), reference=asdict(reference),
+                torso=asdict(sizes) | dict(Ms=sizes.Ms, Msp=sizes.Msp))
+
+# %% ../../nbs/data/35c_tables.ipynb #f637341d
 def make_tables(parts, # of `load_parts`
                 collection, # Collection
                 roots={}): # dict: data set -> folder it was read from
@@ -195,12 +203,7 @@ def make_tables(parts, # of `load_parts`
     sizes = torso_size(parts)
     reference = reference_from(sizes, collection.reference)
     takes = take_table(parts, reference, collection)
-    views, clips = view_table(parts, reference, collection, roots), clip_table(parts, takes, reference,
-                                                                               collection)
-    tables = takes | views | clips
-    attrs = dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame,
-                 axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),
-                 collection=asdict(collection), reference=asdict(reference),
-                 torso=asdict(sizes) | dict(Ms=sizes.Ms, Msp=sizes.Msp))
-    return xr.Dataset({k: tables[k] for k in sorted(tables)},
-                      coords=dict(keypoint=('keypoint', np.array(SKELETON.joints, object))), attrs=attrs)
+    tables = takes | view_table(parts, reference, collection, roots) | clip_table(parts, takes, reference, collection)
+    keypoint = ('keypoint', np.array(SKELETON.joints, object))
+    return xr.Dataset({k: tables[k] for k in sorted(tables)}, dict(keypoint=keypoint),
+                      _attributes(collection, reference, sizes, roots))

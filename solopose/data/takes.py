@@ -78,18 +78,22 @@ def view(self:Take,
     raise TakeError(f"{self} has no view {name!r}; it has {', '.join(v.name for v in self.views) or 'none'}")
 
 # %% ../../nbs/data/30b_takes.ipynb #aee78118
+def _read_points(take, view):
+    "What the reader of a take gives, as an array; TakeError for whatever it stumbles over."
+    try: return np.asarray(take.read(view), float)
+    except TakeError as e: raise TakeError(f'{take}: {e}') from e
+    except Exception as e: raise damaged(f'{take}:', 'the poses cannot be read', e) from e
+
+# %% ../../nbs/data/30b_takes.ipynb #556082a8
 @patch
 def joints(self:Take,
            view=None): # name of a view, for takes whose joints are in camera frames; None: the first one
     "Native joints (T, J, 3), mm, NaN where missing; TakeError if the file is not what the tables say."
-    if self.frame == 'camera': view = self.view(view).name
-    try: points = np.asarray(self.read(view), float)
-    except TakeError as e: raise TakeError(f'{self}: {e}') from e
-    except Exception as e: raise damaged(f'{self}:', 'the poses cannot be read', e) from e
-    shape = len(self.skeleton), 3
-    if points.ndim != 3 or points.shape[1:] != shape:
-        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, wanted (T, '
-                        f'{shape[0]}, 3)')
+    points = _read_points(self, self.view(view).name if self.frame == 'camera' else view)
+    wanted = len(self.skeleton), 3
+    if points.ndim != 3 or points.shape[1:] != wanted:
+        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, '
+                        f'wanted (T, {wanted[0]}, 3)')
     if len(points) == self.frames: return points
     raise TakeError(f'{self}: {len(points)} poses, but the tables say {self.frames}; '
                     f'the file is truncated, or belongs to another take')
