@@ -165,6 +165,15 @@ def open_backdrops(
     return BackdropBank(path, kind, device)
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #4dd9ff77
+def _camera_axes(yaw, pitch, roll):
+    "Directions ahead, to the right and down, (N, 3) each, of cameras turned by angles (N, 1) in radians."
+    c, s = torch.cos, torch.sin
+    ahead = torch.cat([c(pitch) * c(yaw), c(pitch) * s(yaw), s(pitch)], 1)
+    right = torch.cat([s(yaw), -c(yaw), 0 * yaw], 1)
+    down = torch.linalg.cross(ahead, right)
+    return ahead, c(roll) * right + s(roll) * down, c(roll) * down - s(roll) * right
+
+# %% ../../nbs/synth/23b_backdrops.ipynb #7c35152d
 def view_rays(
     yaw, # bearing, (N,), degrees, 0 looks along x
     pitch, # over the horizon, (N,), degrees
@@ -173,17 +182,11 @@ def view_rays(
     size:int, # of the picture, px
     device='cpu'): # where
     "Unit directions (N, size, size, 3), world z up, of the pixels of N square pictures."
-    yaw, pitch, roll, fov = (torch.deg2rad(torch.as_tensor(x, device=device).float().reshape(-1, 1))
-                             for x in (yaw, pitch, roll, fov))
-    c, s = torch.cos, torch.sin
-    ahead = torch.cat([c(pitch) * c(yaw), c(pitch) * s(yaw), s(pitch)], 1)
-    right = torch.cat([s(yaw), -c(yaw), 0 * yaw], 1)
-    down = torch.linalg.cross(ahead, right)
-    right, down = c(roll) * right + s(roll) * down, c(roll) * down - s(roll) * right
+    *turns, fov = (torch.deg2rad(torch.as_tensor(x, device=device).float().reshape(-1, 1))
+                   for x in (yaw, pitch, roll, fov))
+    ahead, right, down = (x[:, None, None] for x in _camera_axes(*turns))
     at = (torch.arange(size, device=device) + .5) / size * 2 - 1
-    edge = torch.tan(fov / 2)[:, :, None, None]
-    d = ahead[:, None, None] + edge * (at[:, None] * right[:, None, None]
-                                       + at[:, None, None] * down[:, None, None])
+    d = ahead + torch.tan(fov / 2)[:, :, None, None] * (at[:, None] * right + at[:, None, None] * down)
     return d / d.norm(dim=-1, keepdim=True)
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #c6fd5699
@@ -288,19 +291,22 @@ def _own(folder):
     return [('map' if f.suffix == '.exr' else 'photo', f.stem, f, 'your own') for f in names]
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #3c0ca7ca
+def _check_packages(packages):
+    "ValueError for packages that nobody knows."
+    unknown = [p for p in packages if p not in (*MAPS, *PHOTOS)]
+    if unknown:
+        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from {", ".join((*MAPS, *PHOTOS))}')
+
+# %% ../../nbs/synth/23b_backdrops.ipynb #4815d3aa
 def build_backdrops(
     path, # file to write
     folder, # where packages are unpacked, or are already
     packages=(*MAPS, *PHOTOS), # names of packages
     own=None, # a folder of your own photos (jpg, png, ...) and maps (exr) as well
     longest:int=640): # longer side of a photo, px
-    """Write a file for `BackdropBank`; packages are downloaded by name where they are missing. Returns how
-    many pictures it holds."""
+    "Write a file for `BackdropBank`; missing packages are downloaded. Returns how many pictures it holds."
     from tqdm import tqdm
-    unknown = [p for p in packages if p not in (*MAPS, *PHOTOS)]
-    if unknown:
-        known = ', '.join((*MAPS, *PHOTOS))
-        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from {known}')
+    _check_packages(packages)
     Path(folder).mkdir(parents=True, exist_ok=True)
     found = [(*f, p) for p in tqdm(packages, desc='packages') for f in _files(folder, p)]
     found += [(*f, Path(own).name) for f in _own(own)] if own else []

@@ -118,6 +118,15 @@ def _control_heads(model, out):
     return heads
 
 # %% ../../nbs/synth/20_bodies.ipynb #d22cdf0d
+def _pack_tensors(shapes, model, out):
+    "What a pack keeps of anny's bodies."
+    v, heads, weights = out['rest_vertices'].float(), _control_heads(model, out), _control_weights(model)
+    crown = v[:, v[..., 2].mean(0).topk(12).indices].mean(1)
+    regions = torch.as_tensor(body_regions(v.mean(0), heads.mean(0), crown.mean(0), weights.argmax(1)))
+    return dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int(),
+                regions=regions, shapes=torch.stack(list(shapes.values()), 1))
+
+# %% ../../nbs/synth/20_bodies.ipynb #d8893a8b
 def build_body_pack(
     path, # where to write the pack (safetensors)
     n:int=200, # people
@@ -125,15 +134,9 @@ def build_body_pack(
     """Draw `n` adults from anny and write what drawing needs, about 75 kB each; needs
     `pip install solopose[synth]`. Takes about a minute the first time."""
     shapes, model, out, version = _anny_bodies(n, seed)
-    v, heads, weights = out['rest_vertices'].float(), _control_heads(model, out), _control_weights(model)
-    crown = v[:, v[..., 2].mean(0).topk(12).indices].mean(1)
-    regions = torch.as_tensor(body_regions(v.mean(0), heads.mean(0), crown.mean(0), weights.argmax(1)))
-    tensors = dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(),
-                   faces=model.faces.int(), regions=regions,
-                   shapes=torch.stack(list(shapes.values()), 1))
     about = dict(people=str(n), seed=str(seed), unit='m', shapes=' '.join(shapes), regions=' '.join(REGIONS),
                  source=f'anny {version}, Apache-2.0')
-    with whole_file(path) as part: save_file(tensors, str(part), metadata=about)
+    with whole_file(path) as part: save_file(_pack_tensors(shapes, model, out), str(part), metadata=about)
 
 # %% ../../nbs/synth/20_bodies.ipynb #b6582c48
 def _read_pack(path):
@@ -168,27 +171,34 @@ def _nose(vertices, on_head):
     forward = torch.where(on_head, -vertices.mean(0)[:, 1], -torch.inf)
     return vertices[:, forward.topk(8).indices].mean(1).numpy()
 
+# %% ../../nbs/synth/20_bodies.ipynb #ee8a408d
+def _pack_path(path):
+    "The file of a body pack; None: of the eight people that come with solopose."
+    path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
+    if path.exists(): return path
+    write = f"write one with build_body_pack('{path.name}')"
+    raise FileNotFoundError(f'{path}: no body pack there; {write} or leave it out to use the eight who ship')
+
 # %% ../../nbs/synth/20_bodies.ipynb #97926c0a
 class BodyPack:
     "People read from a pack; tensors in metres, float32."
     def __init__(self,
                  path=None): # pack (safetensors); None: the eight people that come with solopose
-        path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
-        if not path.exists():
-            write = f"write one with build_body_pack('{path.name}')"
-            raise FileNotFoundError(f'{path}: no body pack there; {write} or leave it out to use the eight who ship')
-        t, self.about = _read_pack(path)
+        t, self.about = _read_pack(_pack_path(path))
         self.vertices, self.heads, self.crown = t['vertices'], t['heads'].numpy(), t['crown'].numpy()
         self.weights, self.faces = t['weights'].float(), t['faces'].long()
         self.weights = self.weights / self.weights.sum(1, keepdim=True)
-        self.part, mean = self.weights.argmax(1), self.vertices.float().mean(0)
-        drawn = torch.as_tensor(body_regions(mean, self.heads.mean(0), self.crown.mean(0), self.part))
-        self.regions = t.get('regions', drawn)
+        self.part = self.weights.argmax(1)
+        self.regions = t['regions'] if 'regions' in t else self._drawn_regions()
         self.soles = _soles(self.vertices.float().numpy(), self.region('foot').numpy())
         self.nose = _nose(self.vertices.float(), self.part == list(CONTROLS).index('head'))
-        self.shapes = dict(zip(self.about.get('shapes', '').split(),
-                               t['shapes'].numpy().T)) if 'shapes' in t else {}
+        axes = self.about.get('shapes', '').split() if 'shapes' in t else []
+        self.shapes = dict(zip(axes, t['shapes'].numpy().T)) if axes else {}
     def __len__(self): return len(self.vertices)
+    def _drawn_regions(self):
+        "Regions for a pack from before they were stored."
+        mean = self.vertices.float().mean(0)
+        return torch.as_tensor(body_regions(mean, self.heads.mean(0), self.crown.mean(0), self.part))
     def region(self, *names):
         "Mask (V,) of the vertices in any of the named `REGIONS`."
         return torch.isin(self.regions, torch.tensor([REGIONS.index(k) for k in names], dtype=torch.uint8))

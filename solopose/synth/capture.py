@@ -231,6 +231,19 @@ def _positions(tree, where):
                            'cut or repair the file')
     return R, at
 
+# %% ../../nbs/synth/21c_capture.ipynb #0901c3b6
+def _measured(tree, at, role, where, unit):
+    "Length of a leg in the unit of the file, and mm per unit; the sides are checked."
+    leg = _limb_lengths(at, role, where)
+    _check_sides(at, role, where)
+    return leg, _scale(unit, leg, where)
+
+# %% ../../nbs/synth/21c_capture.ipynb #47490960
+def _check_up(up, where):
+    "CaptureError for an axis that is none."
+    if up is not None and up not in AXES:
+        raise CaptureError(f"{where}: up {up!r} is no axis; pass one of {', '.join(AXES)}")
+
 # %% ../../nbs/synth/21c_capture.ipynb #c9a49ad1
 def capture_of(
     tree:Tree, # what a file holds
@@ -241,20 +254,15 @@ def capture_of(
     names=None, # {role: joint} where a role cannot be told
     up=None): # axis that points up, of `AXES`; None: told by the motion
     "A tree brought to our axes and mm, and checked."
-    where = Path(path).name
-    if up is not None and up not in AXES:
-        raise CaptureError(f"{where}: up {up!r} is no axis; pass one of {', '.join(AXES)}")
-    role = find_roles(tree.joints, tree.parents, where, names)
-    R, at = _positions(tree, where)
-    leg = _limb_lengths(at, role, where)
-    _check_sides(at, role, where)
-    scale = _scale(unit, leg, where)
+    where, parents = Path(path).name, tuple(tree.parents)
+    _check_up(up, where)
+    role, (R, at) = find_roles(tree.joints, tree.parents, where, names), _positions(tree, where)
+    leg, scale = _measured(tree, at, role, where, unit)
     world, rest = _world_axes(tree, at, role, leg, up)
     R, at = world @ R, at @ world.T * scale
-    Q = _mean_stance(R, at, role) if rest is None else np.broadcast_to(rest.T, (len(tree.parents), 3, 3))
+    Q = _mean_stance(R, at, role) if rest is None else np.broadcast_to(rest.T, (len(parents), 3, 3))
     stance = _rest_pose(tree, _rest_offsets(tree) * scale, Q)
-    return Capture(tuple(tree.joints), tuple(tree.parents), stance, R @ Q, at, float(fps), Path(path).stem,
-                   source)
+    return Capture(tuple(tree.joints), parents, stance, R @ Q, at, float(fps), Path(path).stem, source)
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0076
 def _mix(x, i, j, w):

@@ -20,6 +20,22 @@ def _contact(points, contacts):
     return 1 - (.6 * torch.exp(-d2 / (2 * r * r) - z.clamp(min=0) / .22)).amax(1, keepdim=True)
 
 # %% ../../nbs/synth/27d_compose.ipynb #322d77a1
+def _facing(crowd, shots, frame, body, corners, weights):
+    "Points and unit normals (N, 3) of pixels, turned to the camera: sheets have two sides."
+    normal, p = (crowd.at(x, body, corners, weights) for x in (crowd.normals, crowd.points))
+    view = p - shots.eye[frame]
+    away = (normal * view).sum(-1, keepdim=True) - .25 * view.norm(dim=-1, keepdim=True)
+    return p, torch.nn.functional.normalize(normal * -torch.sign(away), dim=-1)
+
+# %% ../../nbs/synth/27d_compose.ipynb #6785ff73
+def _self_shadow(crowd, shots, light, p, normal, frame):
+    "Share of the sun (N,) that reaches points of bodies, where bodies throw shadows on themselves."
+    shade, j = torch.ones(len(p), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
+    dark = crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(), light['spread'])
+    shade[j] = 1 - .85 * dark.float()
+    return shade
+
+# %% ../../nbs/synth/27d_compose.ipynb #8654fc27
 def skin_light(
     crowd, # bodies, posed
     wardrobe, # their outfits
@@ -30,19 +46,12 @@ def skin_light(
     bank): # Textures
     "Pixels that show somebody (N,) and their light (N, 3)."
     i, frame, body, corners, weights = crowd.seen(shots, hits)
-    normal, p = (crowd.at(x, body, corners, weights) for x in (crowd.normals, crowd.points))
-    view = p - shots.eye[frame]
-    normal = normal * -torch.sign((normal * view).sum(-1, keepdim=True) - .25
-                                  * view.norm(dim=-1, keepdim=True))  # sheets have two sides
-    normal = torch.nn.functional.normalize(normal, dim=-1)
-    shade, j = torch.ones(len(i), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
-    shade[j] = 1 - .85 * crowd.blocked(shots, p[j] + .02 * normal[j], frame[j],
-                                       light['suns'][:, 0].contiguous(), light['spread']).float()
-    albedo = wardrobe.albedo(bank, wears[body], corners, weights,
-                             hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
+    p, normal = _facing(crowd, shots, frame, body, corners, weights)
+    shade = _self_shadow(crowd, shots, light, p, normal, frame)
+    albedo = wardrobe.albedo(bank, wears[body], corners, weights, hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
     ambient = light['ambient'][frame] if 'ambient' in light else None
-    return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')),
-                  shade[:, None], ambient)
+    lights = (light[k][frame] for k in ('sky', 'ground', 'suns', 'colours'))
+    return i, lit(albedo, normal, *lights, shade[:, None], ambient)
 
 # %% ../../nbs/synth/27d_compose.ipynb #d4f465a7
 def _still(shots, light):

@@ -54,6 +54,14 @@ def ambient_light(
     return moments * (_HARMONIC ** 2 * _COSINE)[:, None]
 
 # %% ../../nbs/synth/23a_maplight.ipynb #600da46a
+def _glare(light, d, bound, reach):
+    "What is brighter than `bound` near the brightest spot of a map, (h, w, 3)."
+    luma = light @ LUMA
+    cap = bound * np.minimum(luma, np.quantile(luma, .98)).mean()
+    near = (d * d[np.unravel_index(luma.argmax(), luma.shape)]).sum(-1) > np.cos(np.radians(reach))
+    return np.where(near & (luma > cap), 1 - cap / np.maximum(luma, cap), 0.)[..., None] * light
+
+# %% ../../nbs/synth/23a_maplight.ipynb #9d89aaeb
 def split_sun(
     light, # a map, linear, (h, w, 3)
     bound:float=4., # brightness over the mean where a sun begins
@@ -61,10 +69,7 @@ def split_sun(
     """The map without its sun, (h, w, 3), and the sun: direction (3,), light on a surface that faces it
     (3,), radius rad."""
     d, area = map_directions(*light.shape[:2])
-    luma = light @ LUMA
-    cap = bound * np.minimum(luma, np.quantile(luma, .98)).mean()
-    near = (d * d[np.unravel_index(luma.argmax(), luma.shape)]).sum(-1) > np.cos(np.radians(reach))
-    over = np.where(near & (luma > cap), 1 - cap / np.maximum(luma, cap), 0.)[..., None] * light
+    over = _glare(light, d, bound, reach)
     weight = (over @ LUMA) * area
     if weight.sum() < 1e-9: return light, np.array([0., 0., 1.]), np.zeros(3), 0.
     middle = (weight[..., None] * d).sum((0, 1)) / weight.sum()

@@ -97,6 +97,30 @@ def _spread(m, e):
     return out
 
 # %% ../../nbs/synth/23c_meshes.ipynb #1ec8cd15
+def _whole(f):
+    "Which triangles have three different corners."
+    return (f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 2] != f[:, 0])
+
+# %% ../../nbs/synth/23c_meshes.ipynb #8c4c1343
+def _edges_to_go(v, f, length, kind, rng):
+    "Short edges between vertices of one kind that can go at once, (E, 2): the first vertex stays."
+    e = _edges(f)
+    d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
+    short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
+    return e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
+
+# %% ../../nbs/synth/23c_meshes.ipynb #431f27f8
+def _collapsed(v, f, go):
+    "Triangles after edges have gone; where one would turn over, its vertices stay."
+    onto = np.arange(len(v))
+    onto[go[:, 1]] = go[:, 0]
+    a, b = _cross(v, f), _cross(v, onto[f])
+    flips = (a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    stay = np.unique(f[_whole(onto[f]) & flips])
+    onto[stay] = stay
+    return onto[f][_whole(onto[f])]
+
+# %% ../../nbs/synth/23c_meshes.ipynb #40da086f
 def coarsen(
     vertices, # of the mean body, (V, 3) m
     faces, # triangles, (F, 3)
@@ -105,20 +129,7 @@ def coarsen(
     "Vertices that stay (N,) and triangles (M, 3) between them, as numbers of the ones that stay."
     v, f, rng = np.asarray(vertices, float), np.asarray(faces), np.random.default_rng(0)
     for _ in range(40):
-        e = _edges(f)
-        d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
-        short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
-        go = e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
-        onto = np.arange(len(v))
-        onto[go[:, 1]] = go[:, 0]
-        new = onto[f]
-        flat = (new[:, 0] == new[:, 1]) | (new[:, 1] == new[:, 2]) | (new[:, 2] == new[:, 0])
-        a, b = _cross(v, f), _cross(v, new)
-        turned = ~flat & ((a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        onto[np.unique(f[turned])] = np.unique(f[turned])
-        new = onto[f]
-        f, before = new[(new[:, 0] != new[:, 1]) & (new[:, 1] != new[:, 2])
-                        & (new[:, 2] != new[:, 0])], len(f)
+        before, f = len(f), _collapsed(v, f, _edges_to_go(v, f, length, kind, rng))
         if len(f) > .99 * before: break
     keep = np.unique(f)
     number = np.full(len(v), -1)

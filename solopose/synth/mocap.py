@@ -104,6 +104,14 @@ def _part_name(file, folder, fps, kw):
     return file.relative_to(folder).as_posix().replace('/', '__') + f'@{fps:g}{options}.fit.safetensors'
 
 # %% ../../nbs/synth/22_mocap.ipynb #135723d8
+def _keep_part(f, part, fps, kw):
+    "Write the fitted take of a file, unless it is there; why it cannot be used, None if it can."
+    if part.exists(): return None
+    try: fitted = _fitted_take(f, fps, kw)
+    except (ValueError, OSError, MemoryError) as e: return _reason(e, f)
+    _keep_take(*fitted, part)
+
+# %% ../../nbs/synth/22_mocap.ipynb #6f203f05
 def build_motion_pack(
     folder, # with .bvh, .amc (and .asf), .txt or .json files, at any depth
     path, # pack to write (safetensors)
@@ -116,14 +124,9 @@ def build_motion_pack(
     parts.mkdir(parents=True, exist_ok=True)
     for f in tqdm(files, desc='motions'):
         part = parts / _part_name(f, folder, fps, kw)
-        if not part.exists():
-            try:
-                fitted = _fitted_take(f, fps, kw)
-            except (ValueError, OSError, MemoryError) as e:
-                left.append((f, _reason(e, f)))
-                continue
-            _keep_take(*fitted, part)
-        done.append(part)
+        why = _keep_part(f, part, fps, kw)
+        if why is None: done.append(part)
+        else: left.append((f, why))
     if not done:
         _remove(parts, only_empty=True)
         raise CaptureError(f'{folder}: none of its {len(files)} files could be used; the first: {left[0][1]}')

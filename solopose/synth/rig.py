@@ -104,6 +104,18 @@ def forward_kinematics(
     return np.stack([skin[k] for k in names], 1), np.stack([at[k] for k in names], 1)
 
 # %% ../../nbs/synth/20a_rig.ipynb #bf639a6a
+_LIMB_HEADS = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm', wrist='hand')
+
+def _known_points(heads, crown, R, at, nose):
+    "Every keypoint that a body knows by its name, (T, 3) m; 'neck_head' is the joint under the head."
+    names = list(CONTROLS)
+    where = lambda k: at[:, names.index(k)]
+    on_head = lambda p: where('head') + R[:, names.index('head')] @ (p - heads[names.index('head')])
+    pts = dict(pelvis=where('pelvis'), spine=where('chest'), neck=where('neck'), head=where('head'))
+    pts |= {f'{s}_{j}': where(f'{s}_{c}') for s in 'lr' for j, c in _LIMB_HEADS.items()}
+    return pts | dict(head_top=on_head(crown)) | ({} if nose is None else dict(nose=on_head(nose)))
+
+# %% ../../nbs/synth/20a_rig.ipynb #2034ff24
 def body_keypoints(
     heads, # rest heads (19, 3), m
     crown, # top of the head at rest, (3,), m
@@ -113,19 +125,12 @@ def body_keypoints(
     nose=None): # tip of the nose at rest, (3,), m, if the skeleton has one
     """The keypoints of a skeleton at true joint centres, (T, J, 3) m: bone heads; pelvis in the middle of the
     hips; `head` is the crown, as in Human3.6M. ValueError for one that the body does not know."""
-    names = list(CONTROLS)
-    where = lambda k: at[:, names.index(k)]
-    limb = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm', wrist='hand')
-    on_head = lambda p: where('head') + R[:, names.index('head')] @ (p - heads[names.index('head')])
-    pts = dict(pelvis=where('pelvis'), spine=where('chest'), neck=where('neck'), head_top=on_head(crown))
-    pts |= {f'{s}_{j}': where(f'{s}_{c}') for s in 'lr' for j, c in limb.items()}
-    pts['head'] = where('head') if 'head_top' in skeleton.joints else pts['head_top']
-    if nose is not None: pts['nose'] = on_head(nose)
+    pts = _known_points(heads, crown, R, at, nose)
+    if 'head_top' not in skeleton.joints: pts['head'] = pts['head_top']
     missing = [j for j in skeleton.joints if j not in pts]
-    if missing:
-        raise ValueError(f"skeleton {skeleton.name!r}: a drawn body has no {', '.join(missing)}; "
-                         f"it has {', '.join(pts)}")
-    return np.stack([pts[j] for j in skeleton.joints], 1)
+    if not missing: return np.stack([pts[j] for j in skeleton.joints], 1)
+    raise ValueError(f"skeleton {skeleton.name!r}: a drawn body has no {', '.join(missing)}; "
+                     f"it has {', '.join(pts)}")
 
 # %% ../../nbs/synth/20a_rig.ipynb #13d952f2
 def stand(**angles):

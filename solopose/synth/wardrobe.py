@@ -221,17 +221,22 @@ class _Sheets:
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #ab9e7331
 @patch
+def _hang_skirt(self:OutfitSampler, rng, sheets, heads, v, style, place):
+    "Put a skirt into a place of the sheets."
+    names = list(CONTROLS)
+    hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
+    hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
+    p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
+    sheets.fill(place, p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #8b5bcade
+@patch
 def _hang(self:OutfitSampler, rng, person, style, rest):
     "Skirt and long hair: points, bones and weights of the sheets."
-    names, heads, v = list(CONTROLS), self.pack.heads[person], rest.numpy()
+    heads, v = self.pack.heads[person], rest.numpy()
     n, first = self.curtain.stop - self.skirt.start, self.skirt.stop - self.skirt.start
     sheets = _Sheets(n, heads[0])
-    if style['legs'] == 'skirt':
-        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
-        hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
-        p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
-        share = 1 - thigh, thigh * left, thigh * (1 - left)
-        sheets.fill(slice(0, first), p, ('pelvis', 'l_thigh', 'r_thigh'), share)
+    if style['legs'] == 'skirt': self._hang_skirt(rng, sheets, heads, v, style, slice(0, first))
     if style['hair'] == 'long':
         p, chest = _curtain(v, heads, self.pack.crown[person], self.back, rng.uniform(-.08, .22), .014)
         sheets.fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
@@ -261,6 +266,15 @@ def _materials(self:OutfitSampler, mat):
     return torch.cat([mat, sheets])
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #f88c2dca
+def _dye_hair(rng, style, bank, tile, colours):
+    "A cap is cloth; shaved hair is nearly skin. Changes tiles and colours in place."
+    hair, skin = MATERIALS.index('hair'), MATERIALS.index('skin')
+    if style == 'cap':
+        tile[hair] = bank.kinds['weave'][0]
+        colours[hair] = torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
+    if style == 'shaved': colours[hair] = colours[hair] * .35 + colours[skin] * .65
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #ef8b6c31
 @patch
 def dress(self:OutfitSampler,
     person:int, # which one of the pack
@@ -274,15 +288,10 @@ def dress(self:OutfitSampler,
     points, bones, weights = self._hang(rng, person, style, body)
     rest = torch.cat([body, points])
     tile, scale, colours = _fabrics(rng, bank, skin_tone(rng), hair_tone(rng))
-    hair = MATERIALS.index('hair')
-    if style['hair'] == 'cap':
-        tile[hair] = bank.kinds['weave'][0]
-        colours[hair] = torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
-    if style['hair'] == 'shaved': colours[hair] = colours[hair] * .35 + colours[MATERIALS.index('skin')] * .65
+    _dye_hair(rng, style['hair'], bank, tile, colours)
     worn = ' '.join(str(v) for k, v in style.items() if k not in ('beard', 'hem', 'fit'))
     return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]),
-                  torch.cat([self.weights, weights]),
-                  self._materials(mat), tile, scale, colours, worn)
+                  torch.cat([self.weights, weights]), self._materials(mat), tile, scale, colours, worn)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #bb841f55
 @dataclass
