@@ -79,7 +79,7 @@ def one_line(
 def clear_errors(
     name, # of the command
 ):
-    "Inside this context an error that a user can mend prints one line and exits with 2, Ctrl-C with 130."
+    "An error that a user can mend prints one line and exits with 2, Ctrl-C with 130."
     try: yield
     except KeyboardInterrupt as e: _leave(name, str(e) or 'interrupted; files that are there are whole', 130)
     except (ValueError, OSError, ImportError, FloatingPointError) as e: _leave(name, one_line(e), 2)

@@ -36,6 +36,6 @@ def matrix_rate(
     size:int=2048, # side of the matrices
     dtype=torch.float32, # of the numbers
     n:int=5): # measurements
-    "Floating point operations per second of one big matrix product, the best of n."
+    "Floating point operations per second of a matrix product."
     a = torch.randn(size, size, device=device).to(dtype)
     return 2 * size ** 3 / min([device_seconds(lambda: a @ a, device) for _ in range(n + 1)][1:])

@@ -72,14 +72,20 @@ def target(self:HeatPose,
     else: out = sum_outer(gx, gy, gz, used, empty_reused((len(gx), *shape), gx))
     return out.view(*joints.shape[:-1], *shape)
 
+# %% ../nbs/04f_heatpose.ipynb #923f29e4
+def _gatherer(used):
+    "Order of components, those in use first, and a function that brings vectors into it."
+    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :max(1, int(used.sum(-1).max()))]
+    pick = lambda g: g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1]))
+    return order, pick
+
 # %% ../nbs/04f_heatpose.ipynb #8297de66
 def _all_joints(factors, weight):
     """Vectors (N, K, n) of the components of all joints together, those that exist first, the weight in
     the last."""
     weight = (weight/weight[..., :1]).nan_to_num(0.).flatten(-2)
     used = weight > 0
-    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :max(1, int(used.sum(-1).max()))]
-    pick = lambda g: g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1]))
+    order, pick = _gatherer(used)
     gx, gy, gz = map(pick, factors)
     gz = gz*weight.gather(-1, order)[..., None]
     return [g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz)]
@@ -97,6 +103,12 @@ def merged(self:HeatPose,
     top = p.detach().flatten(-3).amax(-1).clamp_min(torch.finfo(p.dtype).tiny)
     return p.mul_(1/top[..., None, None, None])
 
+# %% ../nbs/04f_heatpose.ipynb #ee62c7dd
+def _check_mask(mask, want):
+    "ValueError unless a mask has one value per joint."
+    if mask is not None and mask.shape != want[:-3]:
+        raise ValueError(f'mask {tuple(mask.shape)}: expected {want[:-3]}, one value per joint')
+
 # %% ../nbs/04f_heatpose.ipynb #c639e942
 @patch
 def _check_pair(self:HeatPose, logits, joints, mask):
@@ -105,8 +117,7 @@ def _check_pair(self:HeatPose, logits, joints, mask):
     if logits.shape != want:
         raise ValueError(f'logits {tuple(logits.shape)} do not match joints {tuple(joints.shape)}: '
                          f'expected {want} = (..., J, D, H, W)')
-    if mask is not None and mask.shape != want[:-3]:
-        raise ValueError(f'mask {tuple(mask.shape)}: expected {want[:-3]}, one value per joint')
+    _check_mask(mask, want[:-3])
 
 # %% ../nbs/04f_heatpose.ipynb #f639b972
 @patch
@@ -128,16 +139,22 @@ def cross_entropy(self:HeatPose,
         logits = logits.reshape(-1, *self.size[::-1]).contiguous()
         return CrossEntropy.apply(logits, *g, share, used, loss_engine(logits, engine))
 
+# %% ../nbs/04f_heatpose.ipynb #7c02a8ef
+def _cube_index(mid, nx, ny):
+    "Numbers of the 27 voxels about each of the middle ones (N, 3), flat."
+    step = torch.arange(-1, 2, device=mid.device)
+    offset = step + nx*(step[:, None] + ny*step[:, None, None])
+    first = (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None]
+    return (offset + first).flatten(1)
+
 # %% ../nbs/04f_heatpose.ipynb #c275c713
 @patch
 def _around(self:HeatPose, x, at):
     "27 voxels about each peak (N, 3, 3, 3), and how far their middle is from the peak (N, 3), at walls."
     nx, ny, _ = self.size
     mid = at.clamp_min(1).minimum(torch.tensor(self.size, device=x.device) - 2)
-    step = torch.arange(-1, 2, device=x.device)
-    offset = step + nx*(step[:, None] + ny*step[:, None, None])
-    first = (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None]
-    return x.flatten(1).gather(1, (offset + first).flatten(1)).view(-1, 3, 3, 3), mid - at
+    index = _cube_index(mid, nx, ny)
+    return x.flatten(1).gather(1, index).view(-1, 3, 3, 3), mid - at
 
 # %% ../nbs/04f_heatpose.ipynb #d12962d1
 @patch

@@ -17,6 +17,13 @@ def _best_rotation(H):
     turn_back = torch.stack([torch.ones_like(d), torch.ones_like(d), d], -1)
     return (Vt.mT * turn_back[..., None, :]) @ U.mT, S
 
+# %% ../nbs/01_kabsch.ipynb #f7d07828
+def _check_pairs(A, B):
+    "ValueError for sets of different size."
+    n, m = A.shape[-2], B.shape[-2]
+    if n != m:
+        raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
+
 # %% ../nbs/01_kabsch.ipynb #ec6abf71
 def _sets(a, b):
     "Both sets as tensors; ValueError for shapes that make no pairs."
@@ -24,9 +31,7 @@ def _sets(a, b):
     for name, x in (('a', A), ('b', B)):
         if x.ndim < 2 or x.shape[-1] != 3:
             raise ValueError(f"{name} of shape {tuple(x.shape)} is not (..., N, 3)")
-    n, m = A.shape[-2], B.shape[-2]
-    if n != m:
-        raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
+    _check_pairs(A, B)
     return A, B
 
 # %% ../nbs/01_kabsch.ipynb #87a912a9
@@ -63,24 +68,36 @@ def _check(A, B, w):
         _refuse(~x.isfinite().all(-1).all(-1),
                 f"{name} has NaN or infinite coordinates; give such points weight 0")
 
-# %% ../nbs/01_kabsch.ipynb #9992d036
-def _check_rank(S, P, Q, ca, cb, w):
-    "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
+# %% ../nbs/01_kabsch.ipynb #e2ddd835
+def _spreads(P, Q, ca, cb, w):
+    "Spread of both sets; coincident points are refused."
     spread = [(w[..., None] * x * x).sum((-1, -2)).sqrt() for x in (P, Q)]
     for name, s, c in zip('ab', spread, (ca, cb)):
         _refuse(s <= 1e-9 * (c.norm(dim=-1).amax(-1) + s), f"the points of {name} coincide")
+    return spread
+
+# %% ../nbs/01_kabsch.ipynb #9992d036
+def _check_rank(S, P, Q, ca, cb, w):
+    "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
+    spread = _spreads(P, Q, ca, cb, w)
     _refuse(S[..., 1] <= 1e-10 * spread[0] * spread[1],
             "the points lie on one line, so the turn about that line is undetermined; "
             "use points that span a plane")
+
+# %% ../nbs/01_kabsch.ipynb #979c1f70
+def _centred(A, B, w):
+    "Centroids (..., 1, 3) and centred points of both sets."
+    share = (w / w.sum(-1, keepdim=True))[..., None]
+    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
+    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
+    return ca, cb, P, Q
 
 # %% ../nbs/01_kabsch.ipynb #b4ca4a2c
 def _kabsch_svd(A, B, w, unique):
     """Rotations (..., 3, 3) and translations (..., 3) of double tensors by the decomposition (paper Eq.
     2 and 3)."""
     _check(A, B, w)
-    share = (w / w.sum(-1, keepdim=True))[..., None]
-    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
-    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
+    ca, cb, P, Q = _centred(A, B, w)
     R, S = _best_rotation((w[..., None] * P).mT @ Q)
     if unique: _check_rank(S, P, Q, ca, cb, w)
     return R, (cb - ca @ R.mT)[..., 0, :]
@@ -137,18 +154,26 @@ def _fit_part(p, q, share, at):
     R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
     return R, t, ok.all() and (share is None or (part > 0).all())
 
+# %% ../nbs/01_kabsch.ipynb #faf5b531
+def _fit_parts(p, q, share, n, at_once):
+    "Rotations (n, 9) and translations (n, 3) part by part; None where some are not determined."
+    out = []
+    for i in range(0, n, at_once):
+        R, t, ok = _fit_part(p, q, share, slice(i, i + at_once))
+        if not ok: return None
+        m = min(n - i, at_once)
+        out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
+    return (torch.cat(x) for x in zip(*out))
+
 # %% ../nbs/01_kabsch.ipynb #889a5d7d
 def _kabsch_triangles(A, B, w, at_once=4096):
     """Rotations (..., 3, 3), translations (..., 3), are all determined? Triangles (..., 3, 3), weights
     (..., 3) or None."""
-    lead, out, p, q = A.shape[:-2], [], _rows(A), _rows(B)
+    lead, p, q = A.shape[:-2], _rows(A), _rows(B)
     share = None if w is None else (w/w.sum(-1, keepdim=True)).reshape(-1, 3).T
-    for i in range(0, lead.numel(), at_once):
-        R, t, ok = _fit_part(p, q, share, slice(i, i + at_once))
-        if not ok: return None, None, False
-        m = min(lead.numel() - i, at_once)
-        out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
-    R, t = (torch.cat(x) for x in zip(*out))
+    found = _fit_parts(p, q, share, lead.numel(), at_once)
+    if found is None: return None, None, False
+    R, t = found
     return R.view(*lead, 3, 3), t.view(*lead, 3), True
 
 # %% ../nbs/01_kabsch.ipynb #e9851554

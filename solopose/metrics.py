@@ -21,27 +21,37 @@ def _wide(x, name):
     return x.float() if torch.is_tensor(x) else x.astype(np.float32)
 
 def _counted(mask, pred):
-    "Which joints count, bool of the shape and kind of `pred`."
+    "Which joints count, of the kind of `pred`."
     if mask is None: mask = True
     if not torch.is_tensor(mask): mask = np.array(mask, bool)
     if not torch.is_tensor(pred): return np.broadcast_to(np.asarray(mask, bool), pred.shape[:-1])
     return torch.as_tensor(mask, device=pred.device).bool().expand(pred.shape[:-1])
 
+# %% ../nbs/08_metrics.ipynb #cfc5bbe9
+def _check_kind(pred, truth):
+    "ValueError for numpy and torch together."
+    if torch.is_tensor(pred) != torch.is_tensor(truth):
+        raise ValueError("pred and truth must both be numpy or both be torch; convert one")
+
 # %% ../nbs/08_metrics.ipynb #4d8928f8
 def _same_kind(pred, truth):
     "Both in floating point; ValueError unless they are of one kind and one shape (..., J, 3)."
-    if torch.is_tensor(pred) != torch.is_tensor(truth):
-        raise ValueError("pred and truth must both be numpy or both be torch; convert one")
+    _check_kind(pred, truth)
     pred, truth = _wide(pred, 'pred'), _wide(truth, 'truth')
     if pred.shape == truth.shape and pred.shape[-1:] == (3,) and pred.ndim > 1: return pred, truth
     raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
+
+# %% ../nbs/08_metrics.ipynb #ca8b5b3e
+def _finite(name, x, keep):
+    "ValueError for joints that count and are not finite."
+    bad = int((keep & ~namespace(x).isfinite(x).all(-1)).sum())
+    if bad: raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
 
 # %% ../nbs/08_metrics.ipynb #99a46179
 def _check_finite(keep, **points):
     "ValueError if a joint that counts is not finite, or none counts."
     for name, x in points.items():
-        bad = int((keep & ~namespace(x).isfinite(x).all(-1)).sum())
-        if bad: raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
+        _finite(name, x, keep)
     if not keep.any():
         raise ValueError("no joint is left to measure: there is no pose, or the mask is False everywhere")
 
@@ -126,7 +136,7 @@ def pck(pred, # predicted joints (..., J, 3), mm, numpy or torch
         truth, # true joints, same shape
         threshold=150., # mm
         mask=None): # True where a joint counts
-    "Percentage of joints nearer than the threshold (Mehta et al. 2017, doi:10.1109/3DV.2017.00064)."
+    "Percentage of joints nearer than the threshold (doi:10.1109/3DV.2017.00064)."
     p, t, keep = _pair(pred, truth, mask)
     return 100. * _mean((((p - t) ** 2).sum(-1) ** .5) < threshold, keep)
 

@@ -29,7 +29,7 @@ def n_transitions(
     distance, # joint to neighbour, any shape, in the unit of c
     c:float, # spacing of the transitional points
 ): # number of side Gaussians, same shape, 0 where the distance is NaN
-    "How many side Gaussians fit between a joint and its neighbour (paper, Eq. 6), rounded down."
+    "How many side Gaussians fit between a joint and its neighbour (Eq. 6), rounded down."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
 # %% ../nbs/04_mixture.ipynb #edccd3ce
@@ -96,6 +96,14 @@ def _check_gaussians(self:Mixture):
     if self.transition_weight < 0:
         raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
 
+# %% ../nbs/04_mixture.ipynb #5f3bfb60
+def _warn_narrow(self):
+    "A warning for Gaussians narrower than a voxel."
+    edge = max(self.voxel)
+    if self.sigma < .4*edge:
+        warnings.warn(f'sigma={self.sigma:g} is under 0.4 voxel ({edge:g}): a joint between voxel centres '
+                      f'fades; use sigma >= {.4*edge:.3g}')
+
 # %% ../nbs/04_mixture.ipynb #2fea6b1a
 @patch
 def check(self:Mixture):
@@ -104,10 +112,7 @@ def check(self:Mixture):
         raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
     self._check_volume()
     self._check_gaussians()
-    edge = max(self.voxel)
-    if self.sigma < .4*edge:
-        warnings.warn(f'sigma={self.sigma:g} is under 0.4 voxel ({edge:g}): a joint between voxel centres '
-                      f'fades; use sigma >= {.4*edge:.3g}')
+    _warn_narrow(self)
 
 # %% ../nbs/04_mixture.ipynb #07b84f88
 @patch
@@ -121,18 +126,23 @@ def centres(self:Mixture,
     like = torch.empty(0) if like is None else like
     return low + (torch.arange(n, dtype=like.dtype, device=like.device) + .5)*v
 
+# %% ../nbs/04_mixture.ipynb #16ed162c
+def _tables(self, like):
+    "The tensors of `Mixture._on`."
+    low, high = like.new_tensor(self.bounds).T
+    step = torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None]
+    return SimpleNamespace(
+        low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), step=step,
+        last=like.new_tensor(self.size) - 1, at=[self.centres(a, like) for a in 'xyz'],
+        neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
+
 # %% ../nbs/04_mixture.ipynb #5e906322
 @patch
 def _on(self:Mixture, like):
     "Bounds, voxel sizes, centres and neighbours as tensors of the type and device of `like`."
     key = like.dtype, like.device
     if key not in self._tensors:
-        low, high = like.new_tensor(self.bounds).T
-        step = torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None]
-        self._tensors[key] = SimpleNamespace(
-            low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), step=step,
-            last=like.new_tensor(self.size) - 1, at=[self.centres(a, like) for a in 'xyz'],
-            neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
+        self._tensors[key] = _tables(self, like)
     return self._tensors[key]
 
 # %% ../nbs/04_mixture.ipynb #22e0f499
@@ -144,16 +154,21 @@ def inside(self:Mixture,
     on = self._on(joints)
     return ((joints >= on.low) & (joints <= on.high)).all(-1)
 
+# %% ../nbs/04_mixture.ipynb #062978a4
+def _check_joints(joints, skeleton):
+    "ValueError for another shape than (..., J, 3)."
+    n = len(skeleton)
+    if joints.ndim < 2 or joints.shape[-2:] != (n, 3):
+        raise ValueError(
+            f'joints {tuple(joints.shape)}: expected (..., {n}, 3) for skeleton {skeleton.name!r}')
+
 # %% ../nbs/04_mixture.ipynb #8a6a884c
 @patch
 def _joints(self:Mixture, joints):
     "Joints as a float tensor of the right shape, or a clear error."
     joints = as_tensor(joints, 'joints')
     joints = joints if joints.dtype == torch.float64 else joints.float()
-    n = len(self.skeleton)
-    if joints.ndim < 2 or joints.shape[-2:] != (n, 3):
-        raise ValueError(
-            f'joints {tuple(joints.shape)}: expected (..., {n}, 3) for skeleton {self.skeleton.name!r}')
+    _check_joints(joints, self.skeleton)
     return joints
 
 # %% ../nbs/04_mixture.ipynb #6c193c0f

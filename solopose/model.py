@@ -71,6 +71,12 @@ def list_pretrained(
     found = (p.name[len(name):-len('.safetensors')] for p in _assets().glob(f'{name}*.safetensors'))
     return sorted(t[1:] or 'shipped' for t in found if t == '' or t[0] == '.')
 
+# %% ../nbs/07c_model.ipynb #5f2d3a57
+def _no_weights(name, tag, tags):
+    raise ValueError(f'no weights for {name!r} come with this version under the tag {tag!r} '
+                     f'(tags: {", ".join(tags) or "none"}); train some, or pass pretrained=<path of a '
+                     f'.safetensors file>')
+
 # %% ../nbs/07c_model.ipynb #0949a99b
 def shipped_weights(
     name, # a model's name
@@ -80,20 +86,24 @@ def shipped_weights(
     tags = list_pretrained(name)
     if tag in tags:
         return _assets() / (f'{name}.safetensors' if tag == 'shipped' else f'{name}.{tag}.safetensors')
-    raise ValueError(f'no weights for {name!r} come with this version under the tag {tag!r} '
-                     f'(tags: {", ".join(tags) or "none"}); train some, or pass pretrained=<path of a '
-                     f'.safetensors file>')
+    _no_weights(name, tag, tags)
 
 # %% ../nbs/07c_model.ipynb #11a941a4
 def find_weights(
     name, # a model's name
     pretrained, # True, a tag, or the path of a .safetensors file
 ):
-    "Path of a file of weights, by tag or as it is."
+    "Path of weights, by tag or as given."
     if pretrained is True: return shipped_weights(name)
     path = Path(pretrained)
     is_path = path.is_file() or path.suffix or path.parent.name
     return path if is_path else shipped_weights(name, str(pretrained))
+
+# %% ../nbs/07c_model.ipynb #f82ca7ab
+def _set_trainable(encoder, on):
+    "Let the encoder learn, or not."
+    encoder.trainable = on
+    encoder.requires_grad_(on)
 
 # %% ../nbs/07c_model.ipynb #2a0754bb
 def _pretrained(name, pretrained, trainable_encoder):
@@ -101,8 +111,7 @@ def _pretrained(name, pretrained, trainable_encoder):
     model = load_weights(find_weights(name, pretrained))
     if model.config.name != name:
         raise ValueError(f'{pretrained}: these are weights of {model.config.name!r}, not of {name!r}')
-    model.encoder.trainable = trainable_encoder
-    model.encoder.requires_grad_(trainable_encoder)
+    _set_trainable(model.encoder, trainable_encoder)
     return model
 
 # %% ../nbs/07c_model.ipynb #9a14983f

@@ -51,7 +51,7 @@ def _cross(a, b):
 def _norm(v): return (v * v).sum(-1)[..., None] ** .5
 
 def _up(points, up, skeleton):
-    "Direction up as a unit vector; None takes the trunk."
+    "Direction up, unit; None: the trunk's."
     if up is None:
         shoulders = points[..., skeleton.index('l_shoulder', 'r_shoulder'), :].mean(-2)
         up = shoulders - points[..., skeleton.index('pelvis'), :]
@@ -114,14 +114,18 @@ AXES = {'camera': 'x right, y down, z forward (away from the camera)',
         'frd': 'x forward, y to the right of the person, z down',
         'universal': 'x to the right of the person, y forward, z up'}
 
+# %% ../nbs/00c_poses.ipynb #42ed82fe
+def _not_relative(root, away):
+    raise ValueError(f"root={root!r} says that positions are relative to the {root}, but it lies "
+                     f"{np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
+
 # %% ../nbs/00c_poses.ipynb #f0ffaffa
 def _check_root(position, root, unit, skeleton):
     "ValueError if the root lies far from the origin although positions are said to be relative to it."
     if root is None or unit != 'mm': return
     away = np.linalg.norm(position[:, skeleton.index(root)], axis=1)
     if np.isfinite(away).any() and np.nanmedian(away) > 250:
-        raise ValueError(f"root={root!r} says that positions are relative to the {root}, but it lies "
-                         f"{np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
+        _not_relative(root, away)
 
 def _people(position, skeleton):
     "Positions as (T, J, 3, N); ValueError for another shape."
@@ -185,14 +189,19 @@ def rename_dims(ds): # dataset of any age
     old = {a: b for a, b in names.items() if a in ds.dims}
     return ds.rename(old) if old else ds
 
-# %% ../nbs/00c_poses.ipynb #d7c5325b
-def _check_layout(ds):
-    "ValueError for the first dimension, variable or attribute that a pose dataset lacks."
+# %% ../nbs/00c_poses.ipynb #ef9e6ac8
+def _check_dims(ds):
+    "ValueError for the first dimension that a pose dataset lacks."
     for dim in ('time', 'space', 'keypoint', 'individual'):
         if dim not in ds.dims:
             raise ValueError(
                 f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); "
                              f"make one with pose_dataset")
+
+# %% ../nbs/00c_poses.ipynb #d7c5325b
+def _check_layout(ds):
+    "ValueError for the first dimension, variable or attribute that a pose dataset lacks."
+    _check_dims(ds)
     for var in ('position', 'confidence'):
         if var not in ds:
             raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
@@ -223,14 +232,19 @@ def check_poses(ds, # dataset to check
     _check_size(ds)
     return ds
 
+# %% ../nbs/00c_poses.ipynb #8766349e
+def _check_keypoints(ds, skeleton):
+    "ValueError for a keypoint that is missing."
+    missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
+    if missing:
+        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
+
 # %% ../nbs/00c_poses.ipynb #1ee1112a
 def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
     "Positions as float32 (T, J, 3), or (T, J, 3, N) for several people, in the order of the skeleton."
     ds = rename_dims(ds)
-    missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
-    if missing:
-        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
+    _check_keypoints(ds, skeleton)
     p = ds.position.sel(keypoint=list(skeleton.joints), space=list('xyz'))
     p = p.transpose('time', 'keypoint', 'space', 'individual').values
     p = torch.from_numpy(np.array(p, 'float32'))

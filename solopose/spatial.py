@@ -26,7 +26,7 @@ def grid_tokens(
     x, # features, (N, C, H, W) or (N, H, W, C)
     width=None, # C, to recognise the second form
 ):
-    "Tokens (N, 1+H*W, C) of a feature grid: its mean first, then the cells row by row."
+    "Tokens (N, 1+H*W, C) of a grid: its mean, then its cells."
     if width and x.shape[1] != width and x.shape[-1] == width: x = x.permute(0, 3, 1, 2)
     grid = x.flatten(2).transpose(1, 2)
     return torch.cat([grid.mean(1, keepdim=True), grid], 1)
@@ -97,6 +97,15 @@ def forward(self:ClipTower,
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
     return torch.cat([first, grid], 1)
 
+# %% ../nbs/05_spatial.ipynb #6f4bb279
+def _read_torch(path):
+    "Tensors of a file of torch.save; code in it is refused."
+    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
+                         'save a state dict with torch.save or safetensors') from None
+    return state.get('state_dict', state)
+
 # %% ../nbs/05_spatial.ipynb #38c97e76
 def read_state(
     path, # a .safetensors file, or one written by torch.save
@@ -105,11 +114,7 @@ def read_state(
     if str(path).endswith('.safetensors'):
         from safetensors.torch import load_file
         return load_file(path)
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
-                         'save a state dict with torch.save or safetensors') from None
-    return state.get('state_dict', state)
+    return _read_torch(path)
 
 # %% ../nbs/05_spatial.ipynb #d3f7f6b1
 def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
@@ -119,6 +124,15 @@ def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
         if part: return part
     return state
 
+# %% ../nbs/05_spatial.ipynb #651b5a66
+def _check_tower(path, state, want):
+    "ValueError unless a file has the tensors that a tower needs."
+    bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
+    if bad:
+        raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first '
+                         f'{bad[0]!r} {tuple(want[bad[0]].shape)}: the file belongs to another tower or '
+                         f'image size')
+
 # %% ../nbs/05_spatial.ipynb #f5fe233d
 def load_tower(
     body, # network to fill
@@ -126,11 +140,7 @@ def load_tower(
 ):
     "Fill a network from a file, exactly; a ValueError says what is missing or does not fit."
     state, want = _part_of(read_state(path)), body.state_dict()
-    bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
-    if bad:
-        raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first '
-                         f'{bad[0]!r} {tuple(want[bad[0]].shape)}: the file belongs to another tower or '
-                         f'image size')
+    _check_tower(path, state, want)
     body.load_state_dict({k: state[k] for k in want})
 
 # %% ../nbs/05_spatial.ipynb #d6639cbc
@@ -145,15 +155,20 @@ def online(
     except OSError: return False
     return True
 
+# %% ../nbs/05_spatial.ipynb #9b48b745
+def _not_here(what, tag, command):
+    "What to do about weights that cannot be downloaded."
+    return (f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
+            f'a network '
+            f'run `python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a '
+            f'weight file>')
+
 # %% ../nbs/05_spatial.ipynb #031f5c54
 def _why(what, tag, command, e):
     "One line about a tower that could not be built."
     if not tag or 'tag' in str(e) and 'ownload' not in str(e):
         return f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}'
-    return (f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
-            f'a network '
-            f'run `python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a '
-            f'weight file>')
+    return _not_here(what, tag, command)
 
 # %% ../nbs/05_spatial.ipynb #02934414
 @contextlib.contextmanager
@@ -173,6 +188,17 @@ def quiet_build(
         constants.HF_HUB_OFFLINE = before
         logging.disable(level)
 
+# %% ../nbs/05_spatial.ipynb #7ee2027b
+def _timm_features(arch, tag, out_index, extra):
+    "A feature network of timm."
+    import timm
+    named = f'{arch}.{tag}' if isinstance(tag, str) else arch
+    command = f"import timm; timm.create_model('{named}', pretrained=True)"
+    with quiet_build(f'timm:{arch}', tag, command):
+        net = timm.create_model(named, features_only=True, pretrained=bool(tag),
+                                out_indices=(-1 if out_index is None else out_index,), **extra)
+    return net
+
 # %% ../nbs/05_spatial.ipynb #14cd2d7e
 def _byobnet(tag, extra):
     "Our short ResNet and its settings."
@@ -183,11 +209,7 @@ def _byobnet(tag, extra):
 def _timm_net(arch, tag, out_index, extra):
     "A feature network of timm and its settings."
     import timm
-    named = f'{arch}.{tag}' if isinstance(tag, str) else arch
-    command = f"import timm; timm.create_model('{named}', pretrained=True)"
-    with quiet_build(f'timm:{arch}', tag, command):
-        net = timm.create_model(named, features_only=True, pretrained=bool(tag),
-                                out_indices=(-1 if out_index is None else out_index,), **extra)
+    net = _timm_features(arch, tag, out_index, extra)
     cfg = getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict()
     return GridTower(net, net.feature_info.channels()[-1]), cfg
 
@@ -221,6 +243,11 @@ def _clip_tower(arch, tag, path, image_size, out_index, extra):
 # what may stand before the colon of an encoder's name: a builder, or where it is, 'module:function'
 BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose='solopose.blazepose:blazepose_tower')
 
+# %% ../nbs/05_spatial.ipynb #84d95cc8
+def _no_grid(shape):
+    raise ValueError(f'the tower answers {tuple(shape)} for one picture; '
+                     'expected one token and a square grid, (1, 1+H*H, C)')
+
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
     tower, # a `GridTower` or `ClipTower`
@@ -231,8 +258,7 @@ def measure(
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)
     if len(shape) != 3 or side * side != shape[1] - 1:
-        raise ValueError(f'the tower answers {tuple(shape)} for one picture; '
-                         'expected one token and a square grid, (1, 1+H*H, C)')
+        _no_grid(shape)
     return (side, side), shape[2]
 
 # %% ../nbs/05_spatial.ipynb #c44a1606

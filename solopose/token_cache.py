@@ -54,7 +54,7 @@ def _chunk_mark(path):
 
 # %% ../nbs/05b_token_cache.ipynb #a688bc79
 def _about(path):
-    "What a cache says about itself; ValueError if it is none."
+    "What a cache says; ValueError if it is none."
     try: about = json.loads((Path(path) / 'about.json').read_text())
     except (OSError, ValueError): about = {}
     if about.get('format') == 'solopose tokens': return about
@@ -63,7 +63,7 @@ def _about(path):
 
 # %% ../nbs/05b_token_cache.ipynb #b7a87e32
 def _same_cache(path, about, want):
-    "ValueError that names the first thing in which a cache differs from what is wanted."
+    "ValueError that names the first difference from what is wanted."
     bad = next((k for k in want if about.get(k) != want[k]), None)
     if bad:
         raise ValueError(
@@ -104,21 +104,32 @@ def _numbers(self:TokenCache, index):
     if outside.numel(): raise IndexError(f'frame {int(outside[0])} of a cache of {len(self)}')
     return index
 
+# %% ../nbs/05b_token_cache.ipynb #edec96c5
+def _read_chunk(path, first, chunk, needed, out):
+    "Put the tokens of one file where they are needed."
+    from safetensors import safe_open
+    here = (needed >= first) & (needed < first + chunk)
+    at = needed[here] - first
+    with safe_open(path / f'{first:09d}.safetensors', 'pt') as f:
+        out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
+
 # %% ../nbs/05b_token_cache.ipynb #eb5eab5a
 @patch
 def __getitem__(self:TokenCache,
     index, # a number, a slice, or numbers of any shape
 ):
     "Tokens of frames; IndexError for a number outside."
-    from safetensors import safe_open
     needed, place = self._numbers(index).unique(return_inverse=True)
     out, chunk = torch.empty(len(needed), *self.shape[1:], dtype=torch.float16), self.about['chunk']
     for first in (needed // chunk).unique().mul(chunk).tolist():
-        here = (needed >= first) & (needed < first + chunk)
-        at = needed[here] - first
-        with safe_open(self.path / f'{first:09d}.safetensors', 'pt') as f:
-            out[here] = f.get_slice('tokens')[int(at[0]):int(at[-1]) + 1][at - at[0]]
+        _read_chunk(self.path, first, chunk, needed, out)
     return out[place]
+
+# %% ../nbs/05b_token_cache.ipynb #947f8a35
+def _other_frames(path, first, n):
+    raise ValueError(
+        f'{path}: frames {first} to {first + n - 1} are not those the cache was made of; '
+                     'choose another folder or delete this one')
 
 # %% ../nbs/05b_token_cache.ipynb #f2b4c29e
 @torch.inference_mode()
@@ -139,9 +150,7 @@ def _keep_chunk(encoder, path, part, batch, first):
     have = _chunk_mark(file)
     if have == mark: return
     if have:
-        raise ValueError(
-            f'{path}: frames {first} to {first + len(x) - 1} are not those the cache was made of; '
-                         'choose another folder or delete this one')
+        _other_frames(path, first, len(x))
     tokens = _encode_chunk(encoder, x, batch, first)
     with whole_file(file, sync=True) as draft: save_file({'tokens': tokens}, draft, metadata={'frames': mark})
 
@@ -150,7 +159,7 @@ def _write_about(path, about):
     with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps(about))
 
 def _begin_cache(path, want):
-    "Make the folder, or check that the cache in it is the one that is wanted."
+    "Make the folder, or check the cache that is in it."
     path.mkdir(parents=True, exist_ok=True)
     if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
     elif any(path.iterdir()):

@@ -14,6 +14,14 @@ import torch
 PARTS = ('encoder', 'stem', 'temporal', 'head.conv1', 'head.conv2', 'head.conv3', 'head.plane',
          'head.maps.conv1', 'head.points', 'head.maps.conv2', 'head.maps.plane')
 
+# %% ../nbs/07d_trace.ipynb #6b2a2a0a
+def _note_shapes(model, shapes):
+    "Hooks that write the output shape of each part into a dictionary."
+    parts = dict(model.named_modules())
+    note = lambda k: lambda m, i, o: shapes.update({k: tuple(o.shape)})
+    hooks = [parts[k].register_forward_hook(note(k)) for k in PARTS if k in parts]
+    return hooks
+
 # %% ../nbs/07d_trace.ipynb #1cad7abc
 @contextlib.contextmanager
 def _counted(model):
@@ -28,9 +36,8 @@ def _counted(model):
 def _one_pass(model, clip):
     "Output shape of each part, and the operations of each module."
     from torch.utils.flop_counter import FlopCounterMode
-    parts, shapes = dict(model.named_modules()), {}
-    note = lambda k: lambda m, i, o: shapes.update({k: tuple(o.shape)})
-    hooks = [parts[k].register_forward_hook(note(k)) for k in PARTS if k in parts]
+    shapes = {}
+    hooks = _note_shapes(model, shapes)
     try:
         with _counted(model) as counted, FlopCounterMode(display=False) as f: counted(clip)
     finally:
@@ -50,6 +57,12 @@ def trace(
     return [dict(part=k, shape=s, parameters=size(k), macs=flops.get(k, 0) / 2 / T)
             for k, s in shapes.items()]
 
+# %% ../nbs/07d_trace.ipynb #488408bf
+def _box(fig, r, x, low, tall):
+    "The box alone."
+    fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
+                  fillcolor=_COLOURS.get(r['part'], '#8fbf8f'), line_width=1)
+
 # %% ../nbs/07d_trace.ipynb #2354b494
 _COLOURS = dict(encoder='#7aa6d8', stem='#b9b9b9', temporal='#e3a35f')
 _ARROW = dict(showarrow=True, arrowhead=2, axref='x', ayref='y', text='')
@@ -63,8 +76,7 @@ def _caption(r, says):
 def _part_box(fig, r, x, low, says):
     "One part as a box with its text below; heights grow with the logarithm of the work."
     tall = .3 + .25 * math.log10(1 + r['macs'] / 1e4)
-    fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
-                  fillcolor=_COLOURS.get(r['part'], '#8fbf8f'), line_width=1)
+    _box(fig, r, x, low, tall)
     fig.add_annotation(x=x, y=low - tall - .15, text=_caption(r, says), showarrow=False, yanchor='top',
                        font_size=10)
 
@@ -84,7 +96,7 @@ def _side_boxes(fig, rows, last, says):
 
 # %% ../nbs/07d_trace.ipynb #533336ee
 def _says(c):
-    "What is written beside the parts of a network of this configuration, and before the first."
+    "What is written beside the parts of a network, and before the first."
     frames = f'<b>{c.frames} frames</b><br>3 x {c.image_size} x {c.image_size}'
     temporal = f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}'
     return dict(encoder=c.encoder, stem='linear embedding', temporal=temporal), frames

@@ -166,6 +166,19 @@ def _threads():
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController()
 
+# %% ../nbs/02_universal.ipynb #de979107
+def _nobody_upright(n, angle, max_tilt):
+    raise ValueError(f"none of {n} frames is upright: the smallest tilt is {np.nanmin(angle):.0f} "
+                     f"degrees; raise max_tilt={max_tilt} or give up=")
+
+# %% ../nbs/02_universal.ipynb #cecdb1d0
+def _kmeans(x, clusters):
+    "k-means of rows (N, D), in one thread."
+    from sklearn.cluster import KMeans
+    clusters = min(clusters, len(np.unique(x.round(1), axis=0)))
+    with _threads().limit(limits=1): fit = KMeans(clusters, n_init=4, random_state=0).fit(x)
+    return fit
+
 # %% ../nbs/02_universal.ipynb #a0aab6b1
 def _upright(points, up, max_tilt, skeleton):
     "Numbers of the frames with a whole and upright upper body; ValueError if there is none."
@@ -174,14 +187,11 @@ def _upright(points, up, max_tilt, skeleton):
     angle = trunk_tilt(points, up, skeleton)
     found = np.flatnonzero(usable & (np.nan_to_num(angle, nan=180) <= max_tilt))
     if len(found): return found
-    raise ValueError(f"none of {len(points)} frames is upright: the smallest tilt is {np.nanmin(angle):.0f} "
-                     f"degrees; raise max_tilt={max_tilt} or give up=")
+    _nobody_upright(len(points), angle, max_tilt)
 
 def _most_typical(x, clusters):
     "Row of x (N, D) nearest the centre of the largest of k-means' clusters."
-    from sklearn.cluster import KMeans
-    clusters = min(clusters, len(np.unique(x.round(1), axis=0)))
-    with _threads().limit(limits=1): fit = KMeans(clusters, n_init=4, random_state=0).fit(x)
+    fit = _kmeans(x, clusters)
     biggest = np.bincount(fit.labels_).argmax()
     inside = np.flatnonzero(fit.labels_ == biggest)
     return inside[np.linalg.norm(x[inside] - fit.cluster_centers_[biggest], axis=1).argmin()]
@@ -217,7 +227,7 @@ _REMEDY = "check the joint mapping or pass check=False"
 
 # %% ../nbs/02_universal.ipynb #905e3aa5
 def _agreement(points, up, skeleton):
-    "Share of the evidence of knees and head that points where the labels say forward, -1..1; 0 without any."
+    "Share of the evidence that points where the labels say forward, -1..1; 0 without any."
     f, e = forward(points, up, skeleton), evidence(points, up, skeleton)
     votes, total = np.nansum(f * e), np.nansum(np.linalg.norm(e, axis=-1))
     return float(votes / total) if total > 1e-6 else 0.
@@ -258,7 +268,7 @@ def _fit_clips(points, keys, fit):
 
 # %% ../nbs/02_universal.ipynb #6dea8918
 def _check_scope(scope, shape):
-    "ValueError for poses that the scope cannot use."
+    "ValueError for other poses."
     if scope not in ('video', 'clip'): raise ValueError(f"scope {scope!r} is not 'video' or 'clip'")
     if len(shape) not in (3, 4) or (scope == 'clip' and len(shape) != 4):
         raise ValueError(f"scope {scope!r} cannot use poses of shape {shape}; "
@@ -283,14 +293,19 @@ def fit_universal(points, # joints (T, J, 3) of a video, or (B, T, J, 3) of clip
     else: R, t, key, residual = fit(points.reshape(-1, *points.shape[-2:]), key)
     return Universal(R, t, np.asarray(key), reference, frame, np.asarray(residual))
 
+# %% ../nbs/02_universal.ipynb #acf17162
+def _check_clips(R, p):
+    "ValueError unless there is a clip for each rigid motion."
+    if p.ndim < 4 or p.shape[0] != len(R):
+        raise ValueError(f"{len(R)} rigid motions do not belong to poses of shape {tuple(p.shape)}; "
+                         f"give the {len(R)} clips they were fitted to")
+
 # %% ../nbs/02_universal.ipynb #53842f7b
 def _broadcast(fit, p):
     "R and t in the kind of p, with a time axis where there is one rigid motion per clip."
     R, t = np.asarray(fit.R), np.asarray(fit.t)
     if R.ndim > 2:
-        if p.ndim < 4 or p.shape[0] != len(R):
-            raise ValueError(f"{len(R)} rigid motions do not belong to poses of shape {tuple(p.shape)}; "
-                             f"give the {len(R)} clips they were fitted to")
+        _check_clips(R, p)
         R, t = R[:, None], t[:, None]
     return like(R, p), like(t, p)
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 # %% ../nbs/09_viz.ipynb #8f196a29
 def browser_path(): # path, or None
-    "The Chrome or Chromium that draws pictures of figures: `BROWSER_PATH`, else the first one found."
+    "The browser that draws figures: `BROWSER_PATH`, else the first one found."
     names = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
     path = os.environ.get('BROWSER_PATH') or next(filter(None, map(shutil.which, names)), None)
     return path if path and Path(path).exists() else None

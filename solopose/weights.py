@@ -22,7 +22,7 @@ def _git(*do):
 
 # %% ../nbs/07b_weights.ipynb #12c159a0
 def source_commit():
-    "Commit of the source this runs from, '-dirty' if it was changed since, 'unknown' outside a checkout."
+    "Commit of the source, '-dirty' if it was changed since, 'unknown' outside a checkout."
     try:
         # a checkout of solopose, not one it is installed in
         _git('ls-files', '--error-unmatch', '__init__.py')
@@ -35,7 +35,7 @@ def _small(k, v):
     return v.half() if v.is_floating_point() and 'running_' not in k else v
 
 def _about(model, training_data):
-    "What a file says about a model."
+    "What a file says."
     return dict(format='solopose', version=solopose.__version__, commit=source_commit(), unit='mm',
                 skeleton=model.skeleton.name, joints=list(model.skeleton.joints), config=asdict(model.config),
                 training_data=training_data or model.metadata.get('training_data', 'unknown'))
@@ -69,6 +69,14 @@ def _header(path):
     except SafetensorError as e:
         raise ValueError(f'{path}: not a safetensors file ({e}); write one with save_weights') from None
 
+# %% ../nbs/07b_weights.ipynb #ae2accb7
+def _parsed(path, about):
+    "What a header says, as values."
+    try: return {k: json.loads(v) for k, v in about.items()}
+    except ValueError as e:
+        raise ValueError(f'{path}: what it says about itself is not readable ({e}); '
+                         'write it again with save_weights') from None
+
 # %% ../nbs/07b_weights.ipynb #41998fee
 def describe_weights(
     path, # a file written by `save_weights`
@@ -78,30 +86,37 @@ def describe_weights(
     if about.get('format') != '"solopose"':
         raise ValueError(
             f'{path}: no solopose weights (the file does not say so); write them with save_weights')
-    try: return {k: json.loads(v) for k, v in about.items()}
-    except ValueError as e:
-        raise ValueError(f'{path}: what it says about itself is not readable ({e}); '
-                         'write it again with save_weights') from None
+    return _parsed(path, about)
 
-# %% ../nbs/07b_weights.ipynb #6f611dd5
-def _check_meaning(path, about, skeleton):
-    "ValueError unless unit and joints are those of the model."
+# %% ../nbs/07b_weights.ipynb #c01f220e
+def _check_skeleton(path, said, order, skeleton):
+    "ValueError unless the joints are those of the model, in their order."
     name, joints = skeleton.name, skeleton.joints
-    unit, said, order = about.get('unit'), about.get('skeleton', name), tuple(about.get('joints', ()))
-    if unit != 'mm':
-        raise ValueError(f'{path}: lengths are in {unit!r}; this version works in mm')
     if said != name:
         raise ValueError(f'{path}: made for the skeleton {said!r}, but its settings say {name!r}')
     if order != joints:
         raise ValueError(f'{path}: its joints are {", ".join(order)}; {name} has {", ".join(joints)}')
 
-# %% ../nbs/07b_weights.ipynb #27282461
-def _check_tensors(path, about, want, state):
-    "ValueError unless all tensors are finite and fit."
+# %% ../nbs/07b_weights.ipynb #6f611dd5
+def _check_meaning(path, about, skeleton):
+    "ValueError unless unit and joints are those of the model."
+    unit, said, order = about.get('unit'), about.get('skeleton', skeleton.name), tuple(about.get('joints', ()))
+    if unit != 'mm':
+        raise ValueError(f'{path}: lengths are in {unit!r}; this version works in mm')
+    _check_skeleton(path, said, order, skeleton)
+
+# %% ../nbs/07b_weights.ipynb #1b33b2a8
+def _check_finite(path, state):
+    "ValueError for numbers that are not finite."
     odd = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if odd:
         raise ValueError(f'{path}: {odd[0]!r} holds numbers that are not finite; '
                          'training has failed, or the file is spoilt')
+
+# %% ../nbs/07b_weights.ipynb #27282461
+def _check_tensors(path, about, want, state):
+    "ValueError unless all tensors are finite and fit."
+    _check_finite(path, state)
     bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
     bad += [k for k in state if k not in want]
     if bad:

@@ -31,7 +31,7 @@ VIEWS = tuple(f'c0{i}' for i in range(1, 10))
 _NAME = re.compile(r'g([A-Z]{2})_s([A-Z]{2})_cAll_(d\d\d)_(m[A-Z]{2}\d)_(ch\d\d)')
 
 def parse_name(name): # of a sequence, 'gBR_sBM_cAll_d04_mBR0_ch03'
-    "Genre, situation, dancer, music and choreography of a sequence; TakeError if it is not one of AIST++."
+    "Genre, situation, dancer, music and choreography; TakeError for another name."
     m = _NAME.fullmatch(name)
     if m and m[1] in GENRES: return m.groups()
     raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; '
@@ -76,15 +76,20 @@ def write_setting(path, # cameras/setting*.json to write
     "Write cameras as AIST++ does, cm."
     Path(path).write_text(json.dumps([_setting_row(n, c) for n, c in zip(VIEWS, cameras)]))
 
+# %% ../../nbs/data/33_aist.ipynb #fddddbc8
+def _first_three(head):
+    "The numbers of the first tuple of three in a piece of a pickle."
+    numbers = []
+    for op, arg, _ in pickletools.genops(io.BytesIO(head)):
+        if op.name == 'TUPLE3' and len(numbers) >= 3: return tuple(numbers[-3:])
+        numbers = [*numbers, arg] if op.name in ('BININT', 'BININT1', 'BININT2') else []
+
 # %% ../../nbs/data/33_aist.ipynb #c514787b
 def pickled_shape(path): # pickle that holds arrays
     "Shape of the first array in a pickle, read from its first kilobyte; None if it cannot be seen there."
-    numbers = []
     with open(path, 'rb') as f: head = f.read(1024)
     try:
-        for op, arg, _ in pickletools.genops(io.BytesIO(head)):
-            if op.name == 'TUPLE3' and len(numbers) >= 3: return tuple(numbers[-3:])
-            numbers = [*numbers, arg] if op.name in ('BININT', 'BININT1', 'BININT2') else []
+        return _first_three(head)
     except Exception: pass # the kilobyte ends in the middle of an instruction
     return None
 
@@ -194,6 +199,12 @@ def sequence_name(subject, # dancer, 'd01' .. 'd30'
     parse_name(name)
     return name
 
+# %% ../../nbs/data/33_aist.ipynb #8d23fdd0
+def _check_recorded(r):
+    "TakeError for other cameras or another rate."
+    if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
+    if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
+
 # %% ../../nbs/data/33_aist.ipynb #30ca5158
 def _same_camera(a, b): return all(np.array_equal(x, y) for x, y in ((a.K, b.K), (a.R, b.R), (a.t, b.t)))
 
@@ -202,8 +213,7 @@ def _by_setting(recorded):
     out = {}
     for r in recorded:
         setting = SETTINGS[parse_name(sequence_name(r.subject, r.action))[0]]
-        if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
-        if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
+        _check_recorded(r)
         if not all(map(_same_camera, out.setdefault(setting, r.cameras), r.cameras)):
             raise TakeError(f'{r.action} has cameras of its own; all sequences of {setting} share theirs')
     return {s: [turn_camera(c) for c in cameras] for s, cameras in out.items()}

@@ -81,7 +81,7 @@ def write_unit(path, # of the store
 
 # %% ../../nbs/data/35e_build.ipynb #5f26dddb
 def consolidate(store): # folder
-    "Gather the metadata of all arrays in the store's own."
+    "Gather the metadata of all arrays."
     import zarr
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in format 3
@@ -146,7 +146,7 @@ def make_plan(takes, # of Take
 
 # %% ../../nbs/data/35e_build.ipynb #a2f6f2a6
 def _same_settings(old, plan, out):
-    "ValueError that names the first setting in which two plans differ."
+    "ValueError that names the first other setting."
     for part in ('collection', 'roots'):
         for k in {**old[part], **plan[part]}:
             a, b = old[part].get(k), plan[part].get(k)
@@ -154,14 +154,18 @@ def _same_settings(old, plan, out):
             raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, '
                              'or another --out')
 
+# %% ../../nbs/data/35e_build.ipynb #1ebefd12
+def _other_data(out, changed):
+    raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
+                     f'({len(changed)} such takes); bring the data back, or give another --out')
+
 # %% ../../nbs/data/35e_build.ipynb #0f8bce6d
 def _same_takes(old, plan, out):
     "ValueError that names the first take in which two plans differ."
     was, now = ({tuple(t[:2]): t for t in p['takes']} for p in (old, plan))
     changed = sorted(k for k in {**was, **now} if was.get(k) != now.get(k))
     if not changed: return
-    raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
-                     f'({len(changed)} such takes); bring the data back, or give another --out')
+    _other_data(out, changed)
 
 # %% ../../nbs/data/35e_build.ipynb #8f4645ad
 def _same_plan(path, plan, out):
@@ -207,6 +211,14 @@ def _index(work, paths, collection, plan, skipped):
         (work / 'indexed').touch()
     return tables, parts
 
+# %% ../../nbs/data/35e_build.ipynb #e7e2eeab
+def _write_shards(work, paths, collection, plan, skipped, progress):
+    "The tables and long arrays of a build whose takes are read."
+    tables, parts = _index(work, paths, collection, plan, skipped)
+    jobs = enumerate(shard_jobs(tables, parts, collection.shard))
+    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
+              progress)
+
 # %% ../../nbs/data/35e_build.ipynb #d33d11f6
 def _work(work, takes, collection, plan, skipped, progress):
     "All units of a build, those that are done left out; the store is whole afterwards."
@@ -214,16 +226,13 @@ def _work(work, takes, collection, plan, skipped, progress):
     paths = [work / 'parts' / f'{i:06d}.npz' for i in range(len(takes))]
     missing = [(t, collection, p) for t, p in zip(takes, paths) if not p.exists()]
     run_units(read_unit, missing, 'reading takes', progress)
-    tables, parts = _index(work, paths, collection, plan, skipped)
-    jobs = enumerate(shard_jobs(tables, parts, collection.shard))
-    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
-              progress)
+    _write_shards(work, paths, collection, plan, skipped, progress)
     consolidate(work / 'store')
     write_manifest(work / 'store')
 
 # %% ../../nbs/data/35e_build.ipynb #5c00e114
 def _finish_build(work, out, takes, plan, collection, skipped, progress):
-    "What is left to do of a build; its store moves to its place."
+    "Do what is left of a build; move its store."
     if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)
     else: write_json(work / 'plan.json', plan)
     _work(work, takes, collection, plan, skipped, progress)

@@ -113,13 +113,20 @@ def set_epoch(self:ClipDataset,
 @patch
 def film(self:ClipDataset,
          path): # video file
-    "The open film; the least recently used one makes room."
+    "The open film; the oldest makes room."
     films = self.own[2]
     if path not in films:
         while len(films) >= self.open_films: films.popitem(last=False)[1].close()
         films[path] = Film(path, threads=1 if torch.utils.data.get_worker_info() else 0)
     films.move_to_end(path)
     return films[path]
+
+# %% ../../nbs/data/37_clips.ipynb #9f67d233
+def _no_video(t, view, dataset):
+    take = t['view_take'][view]
+    raise ValueError(f"no video is known of {dataset}: {t['take_name'][take]}, "
+                     f"view {t['view_name'][view]!r}: "
+                     f"put the videos where the reader looks for them and build again, or use features=")
 
 # %% ../../nbs/data/37_clips.ipynb #a502e659
 @patch
@@ -130,9 +137,7 @@ def video_of(self:ClipDataset,
     name, take = str(t['view_video'][view]), t['view_take'][view]
     dataset = str(t['take_dataset'][take])
     if name: return Path(self.roots.get(dataset, '')) / name
-    raise ValueError(f"no video is known of {dataset}: {t['take_name'][take]}, "
-                     f"view {t['view_name'][view]!r}: "
-                     f"put the videos where the reader looks for them and build again, or use features=")
+    _no_video(t, view, dataset)
 
 # %% ../../nbs/data/37_clips.ipynb #e91abb94
 @patch
@@ -171,15 +176,21 @@ def pictures(self:ClipDataset,
     out, box = film.read(times, box_of(film.size), self.size)
     return out, box, film.size
 
+# %% ../../nbs/data/37_clips.ipynb #f8f78311
+def _pictures_in(folder, most):
+    "The pictures of a folder; VideoError if there are not more than `most`."
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
+    if not len(files) > most:
+        raise VideoError(f'{folder} has {len(files)} pictures, but number {most + 1} is wanted: '
+                         'copy it again')
+    return files
+
 # %% ../../nbs/data/37_clips.ipynb #f9782a0c
 @patch
 def _stills(self:ClipDataset, folder, numbers, box_of):
     "The same of a folder of pictures."
     from PIL import Image
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
-    if not len(files) > max(numbers):
-        raise VideoError(f'{folder} has {len(files)} pictures, but number {max(numbers) + 1} is wanted: '
-                         'copy it again')
+    files = _pictures_in(folder, max(numbers))
     with Image.open(files[numbers[0]]) as first: size = first.size
     box = even_box(box_of(size))
     def cut(n): return crop_frame(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float),
@@ -205,21 +216,27 @@ def mirror_clip(sample, # of a `ClipDataset`, arrays
                         mask=sample['mask'][:, m], visible=sample['visible'][:, m])
     return out | ({'frames': sample['frames'][:, :, ::-1]} if 'frames' in sample else {})
 
+# %% ../../nbs/data/37_clips.ipynb #8da7405b
+def _counting(self, p, take):
+    "Which joints of a take count."
+    mask = np.isfinite(p).all(-1)
+    if self.heads is not None and self.tables['take_head'][take] not in self.heads:
+        mask[:, SKELETON.index('head')] = False
+    return mask
+
 # %% ../../nbs/data/37_clips.ipynb #37db21ee
 @patch
 def _labels(self:ClipDataset, clip, camera, universal, uv, box, picture):
     "Joints, uv, mask and visible of a sample, arrays."
     take, root = self.tables['view_take'][self.tables['clip_view'][clip]], SKELETON.index('pelvis')
     p = camera if self.target_frame == 'camera' else universal
-    mask = np.isfinite(p).all(-1)
-    if self.heads is not None and self.tables['take_head'][take] not in self.heads:
-        mask[:, SKELETON.index('head')] = False
+    mask = _counting(self, p, take)
     with np.errstate(invalid='ignore'): visible = (uv >= 0).all(-1) & (uv < np.array(picture)).all(-1)
     return dict(joints=p - p[:, [root]], uv=(uv - box[:2]) / (box[2] - box[0]), mask=mask, visible=visible)
 
 # %% ../../nbs/data/37_clips.ipynb #e75724f7
 def _as_tensors(sample):
-    "Tensors in the order that networks want; a joint that is missing is 0, and its mask says so."
+    "Tensors as networks want them; a missing joint is 0 and masked."
     out = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
     if 'frames' in out: out['frames'] = out['frames'].permute(0, 3, 1, 2).contiguous()
     return out | dict(joints=out['joints'].nan_to_num(0.).float(), uv=out['uv'].float())
@@ -253,7 +270,7 @@ def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
 # %% ../../nbs/data/37_clips.ipynb #6d58b378
 @patch
 def _check_known(self:ClipDataset, view):
-    "ValueError if joints are wanted in the axes of a camera that nobody knows."
+    "ValueError if the camera wanted is unknown."
     if self.target_frame == 'camera' and not np.isfinite(self.tables['view_rotation'][view]).all():
         raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
                          f"its joints can only be had with target_frame='universal'")

@@ -28,18 +28,33 @@ def _cdf():
                           'the files of Human3.6M need pip install "solopose[datasets]"') from None
     return cdflib
 
+# %% ../../nbs/data/31_h36m.ipynb #b21b51a0
+def _pose_of(path):
+    "The variable `Pose` of a CDF file."
+    cdflib = _cdf()
+    try: pose = np.asarray(cdflib.CDF(path).varget('Pose'), float)
+    except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
+    return pose
+
 # %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def read_cdf(path, # file
              space=3): # coordinates of a joint: 3, or 2 for D2_Positions
     "Poses of a CDF file, (T, 32, space): mm, or px; TakeError if it is damaged."
-    cdflib = _cdf()
     if not Path(path).is_file():
         raise TakeError(f'{path} is missing; extract it from the archive of its subject')
-    try: pose = np.asarray(cdflib.CDF(path).varget('Pose'), float)
-    except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
+    pose = _pose_of(path)
     if pose.ndim == 3 and pose.shape[0] == 1 and pose.shape[2] == 32 * space:
         return pose[0].reshape(-1, 32, space)
     raise TakeError(f'{path}: Pose of shape {pose.shape}, wanted (1, frames, {32 * space})')
+
+# %% ../../nbs/data/31_h36m.ipynb #15e7db0c
+def _write_pose(path, data):
+    "A CDF file with one variable."
+    from cdflib.cdfwrite import CDF
+    about = dict(Variable='Pose', Data_Type=44, Num_Elements=1, Rec_Vary=True, Dim_Sizes=list(data.shape[1:]))
+    with CDF(path, delete=True) as f:
+        f.write_globalattrs({})
+        f.write_var(about, var_data=data)
 
 # %% ../../nbs/data/31_h36m.ipynb #76092af1
 def write_cdf(path, # file to write
@@ -48,17 +63,14 @@ def write_cdf(path, # file to write
     from cdflib.cdfwrite import CDF
     path, data = Path(path), np.asarray(pose, 'float32').reshape(1, len(pose), -1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = dict(Variable='Pose', Data_Type=44, Num_Elements=1, Rec_Vary=True, Dim_Sizes=list(data.shape[1:]))
-    with CDF(path, delete=True) as f:
-        f.write_globalattrs({})
-        f.write_var(about, var_data=data)
+    _write_pose(path, data)
 
 # %% ../../nbs/data/31_h36m.ipynb #aaad58e7
 CAMERAS = '54138969', '55011271', '58860488', '60457274'
 SIZES = (1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002)
 
 def euler_to_matrix(a, b, c): # angles about x, y and z, radians
-    "The rotation Rx(a) Ry(b) Rz(c), world to camera."
+    "The rotation Rx(a) Ry(b) Rz(c) to the camera."
     (ca, cb, cc), (sa, sb, sc) = np.cos([a, b, c]), np.sin([a, b, c])
     Rx, Ry = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]), [[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]]
     return Rx @ Ry @ [[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]]
@@ -83,15 +95,21 @@ def cameras_from_w0(w0, # the 300 numbers
         out.append(Camera(K, R, -R @ e[3:], size, (k1, k2, p1, p2, k3), name, 'h36m'))
     return out
 
+# %% ../../nbs/data/31_h36m.ipynb #ce1686af
+def _numbers_of(c):
+    "Six numbers of where a camera stands, and nine of its lens."
+    k1, k2, p1, p2, k3 = c.distortion or [0] * 5
+    outside = [*matrix_to_euler(c.R), *c.centre]
+    inside = [c.K[0, 0], c.K[1, 1], *c.K[:2, 2], k1, k2, k3, p1, p2]
+    return outside, inside
+
 # %% ../../nbs/data/31_h36m.ipynb #69490ab8
 def w0_from_cameras(cameras): # dict subject number -> its four Cameras
     "The 300 numbers for the cameras of some subjects; the others are zero."
     outside, inside = np.zeros((4, 11, 6)), np.zeros((4, 9))
     for s, four in cameras.items():
         for i, c in enumerate(four):
-            k1, k2, p1, p2, k3 = c.distortion or [0] * 5
-            outside[i, s - 1] = [*matrix_to_euler(c.R), *c.centre]
-            inside[i] = [c.K[0, 0], c.K[1, 1], *c.K[:2, 2], k1, k2, k3, p1, p2]
+            outside[i, s - 1], inside[i] = _numbers_of(c)
     return np.concatenate([outside.ravel(), inside.ravel()])
 
 # %% ../../nbs/data/31_h36m.ipynb #47baef1e
@@ -155,7 +173,7 @@ def _texts(row): return [(e.text or '').strip() for e in row]
 def _integers(text): return [int(n) for n in re.findall(r'\d+', text)]
 
 def _rows(root):
-    "Subjects, mapping rows [action id, sub-action id, a name for each subject] and the row of picture sizes."
+    "Subjects, rows [action, sub-action, a name for each subject], row of sizes."
     rows = [_texts(r) for r in _children(root, 'mapping')]
     if len(rows) < 33: raise ValueError(f'it has {max(0, len(rows) - 1)} sequences, wanted 32')
     return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
@@ -173,14 +191,19 @@ def _sizes(subjects, texts):
     found = {s: _integers(t) for s, t in zip(subjects, texts)}
     return {s: tuple((n[2 * c + 1], n[2 * c]) for c in range(4)) for s, n in found.items() if len(n) == 8}
 
+# %% ../../nbs/data/31_h36m.ipynb #4770ec67
+def _check_tables(names, w0):
+    "ValueError for a file without names or cameras."
+    if not names or w0 is None:
+        raise ValueError(f'no {"w0" if names else "actionnames"}: '
+                         'the cameras and names of Human3.6M are missing')
+
 # %% ../../nbs/data/31_h36m.ipynb #0e485866
 def _metadata(path, root):
     "The tables of a parsed metadata.xml."
     subjects, rows, sizes = _rows(root)
     names, w0 = _texts(_children(root, 'actionnames')), root.findtext('w0')
-    if not names or w0 is None:
-        raise ValueError(f'no {"w0" if names else "actionnames"}: '
-                         'the cameras and names of Human3.6M are missing')
+    _check_tables(names, w0)
     action = {(s, r[2 + i]): names[int(r[0]) - 1] for r in rows for i, s in enumerate(subjects)}
     numbers = np.array(w0.strip(' []\n').split(), float)
     return Metadata(Path(path), action, _lengths(root, subjects, rows), numbers, _sizes(subjects, sizes))
@@ -240,7 +263,7 @@ def _reader(file, poses, subject, name, unshift):
     return partial(_read_world, file, (-200. if unshift and (subject, name) in SHIFTED else 0., 0., 0.))
 
 def _cameras(meta, subject):
-    "The four cameras of a subject; TakeError if the file has none."
+    "The four cameras of a subject; TakeError without them."
     cameras = cameras_from_w0(meta.w0, SUBJECTS.index(subject) + 1, meta.sizes.get(subject, SIZES))
     if all(c.t.any() for c in cameras): return cameras
     raise TakeError(f'{meta.path.name} has no cameras for {subject}; take the file from the release')
@@ -287,6 +310,19 @@ def read_h36m(root, # folder of the download
     if not takes and not takes.skipped: takes.skipped.append(_nothing_found(root, poses))
     return takes
 
+# %% ../../nbs/data/31_h36m.ipynb #c21d9d2b
+def _same_cameras(mine, first, theirs):
+    "Do the cameras of a take stand where the subject's others stand, with the lenses of all?"
+    same = all(np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(mine, theirs))
+    lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a, b in zip(first, theirs))
+    return same, lens
+
+# %% ../../nbs/data/31_h36m.ipynb #162e777c
+def _check_studio(r):
+    "TakeError for other cameras or another rate."
+    if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
+    if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses per second, not {r.fps:g}')
+
 # %% ../../nbs/data/31_h36m.ipynb #484d388d
 def _check_recorded(r):
     "TakeError for a take that the format cannot hold."
@@ -295,8 +331,7 @@ def _check_recorded(r):
     if r.action not in sequences(r.subject)[2:]:
         raise TakeError(f'Human3.6M has no sequence {r.action!r} of {r.subject}; '
                         f'it has {", ".join(sequences(r.subject)[2:])}')
-    if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
-    if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses per second, not {r.fps:g}')
+    _check_studio(r)
 
 def _checked_cameras(recorded):
     "The four cameras of each subject; TakeError where the format cannot hold them."
@@ -304,10 +339,7 @@ def _checked_cameras(recorded):
     for r in recorded:
         _check_recorded(r)
         mine = out.setdefault(SUBJECTS.index(r.subject) + 1, r.cameras)
-        same = all(np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(mine, r.cameras))
-        first = next(iter(out.values()))
-        lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a,
-                   b in zip(first, r.cameras))
+        same, lens = _same_cameras(mine, next(iter(out.values())), r.cameras)
         if same and lens: continue
         raise TakeError(f'{r.subject}/{r.action} has cameras of its own; '
                         f'in Human3.6M a camera keeps its lens, and its place for all takes of a subject')

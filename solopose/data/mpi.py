@@ -85,28 +85,39 @@ def train_poses(folder, # S1/Seq1
     check_world(p[some], cameras[camera], read_annotations(path, SCALES[scale], first)[some], cameras[first])
     return p
 
+# %% ../../nbs/data/34_mpi.ipynb #9d94e88a
+def _find_pictures(view, folder, k, n):
+    "Film or folder of pictures of a view, if they are there; how many frames there are."
+    film, pictures = folder / f'imageSequence/video_{k}.avi', folder / f'imageFrames/video_{k}'
+    if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
+    elif pictures.is_dir(): view.video = pictures
+    return n
+
 # %% ../../nbs/data/34_mpi.ipynb #ea670e40
 def _train_view(folder, k, camera, frames):
     "A view with its video, a file or a folder of pictures, and what is wrong with it."
     view = View(str(k), camera)
-    film, pictures = folder / f'imageSequence/video_{k}.avi', folder / f'imageFrames/video_{k}'
     n = SHORT.get((folder.parent.name, folder.name, k), frames)
     try:
-        if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
-        elif pictures.is_dir(): view.video = pictures
+        n = _find_pictures(view, folder, k, n)
     except TakeError as e: view.problem = str(e)
     # the header of an AVI may miscount by one
     if n < frames - 1: view.problem = f'the video ends after {n} of {frames} frames'
     return view
+
+# %% ../../nbs/data/34_mpi.ipynb #676ff52f
+def _said_length(info, where):
+    "Frames and frame rate of a sequence as the data set says."
+    table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
+    if where not in table: raise TakeError(f'{info} does not say how many frames {"/".join(where)} has')
+    return table[where]
 
 # %% ../../nbs/data/34_mpi.ipynb #969fe2ba
 def _train_length(folder):
     "Frames and frame rate of a training sequence; TakeError if its annotation is shorter."
     info, path = folder.parents[1] / 'util/mpii_get_sequence_info.m', folder / 'annot.mat'
     where = folder.parent.name, folder.name
-    table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
-    if where not in table: raise TakeError(f'{info} does not say how many frames {"/".join(where)} has')
-    frames, fps = table[where]
+    frames, fps = _said_length(info, where)
     rows = len(read_mat(path, 'frames')[0])
     if rows >= frames: return frames, fps
     raise TakeError(f'{path} has {rows} rows, the table of the data set says {frames}; '
@@ -137,6 +148,12 @@ def _time_first(a):
     a = a.T if a.shape[0] == 1 else a
     return a[:, 0] if a.ndim == 4 or a.shape[1:] == (1,) else a
 
+# %% ../../nbs/data/34_mpi.ipynb #56bcaa1b
+def _uneven(path, names, found):
+    "TakeError for variables of different length."
+    lengths = ', '.join(f'{n} has {len(a)}' for n, a in zip(names, found))
+    raise TakeError(f'{path}: {lengths} frames; the file is damaged')
+
 # %% ../../nbs/data/34_mpi.ipynb #741e7b62
 def read_annot_data(path, # TS1/annot_data.mat
                     *names): # variables wanted
@@ -147,8 +164,7 @@ def read_annot_data(path, # TS1/annot_data.mat
         with h5py.File(path) as f: found = [_time_first(np.asarray(f[n], float)) for n in names]
     except Exception as e: raise damaged(path, 'is no complete annotation of the test set', e) from None
     if len({len(a) for a in found}) < 2: return found
-    lengths = ', '.join(f'{n} has {len(a)}' for n, a in zip(names, found))
-    raise TakeError(f'{path}: {lengths} frames; the file is damaged')
+    _uneven(path, names, found)
 
 # %% ../../nbs/data/34_mpi.ipynb #cbbc1aa4
 def ts_poses(folder, # TS1
@@ -206,7 +222,7 @@ def _ts_size(folder, pictures):
 
 # %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
 def _check_rows(folder, rows, pictures):
-    "TakeError unless there is a pose for every picture."
+    "TakeError unless poses and pictures match."
     want, which = len(pictures) or TEST[folder.name], 'pictures' if pictures else 'in the table of the data set'
     if rows != want:
         raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "

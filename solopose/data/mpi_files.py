@@ -18,17 +18,23 @@ from ..skeleton import MPI_17, MPI_28
 # %% ../../nbs/data/33a_mpi_files.ipynb #254b3e3d
 VNECT = 0, 1, 2, 4, 5, 6, 7, 8 # cameras at the height of people
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #c48659c1
-WORDS = r'\b(switch)\s+(\w+)|\b(case)\s+(\d+)|\b(fps|num_frames)\s*=\s*(\d+)|\b(end)\b'
-
-def sequence_info(text): # of util/mpii_get_sequence_info.m
-    "Frames and frame rate of every training sequence: {('S1', 'Seq1'): (frames, fps)}."
+# %% ../../nbs/data/33a_mpi_files.ipynb #ceb184b4
+def _said(text):
+    "Frames and frame rates by subject and sequence, '' for a default, as the MATLAB code says them."
     frames, rates, where, level = {}, {('', ''): 25}, ['', ''], -1
     for switch, _, case, number, key, value, end in re.findall(WORDS, re.sub('%.*', '', text)):
         if switch: level = min(level + 1, 1)
         elif end and level >= 0: where[level], level = '', level - 1
         elif case: where[level] = number
         elif key: dict(fps=rates, num_frames=frames)[key][tuple(where)] = int(value)
+    return frames, rates
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #c48659c1
+WORDS = r'\b(switch)\s+(\w+)|\b(case)\s+(\d+)|\b(fps|num_frames)\s*=\s*(\d+)|\b(end)\b'
+
+def sequence_info(text): # of util/mpii_get_sequence_info.m
+    "Frames and frame rate of every training sequence: {('S1', 'Seq1'): (frames, fps)}."
+    frames, rates = _said(text)
     def rate(s, q): return rates.get((s, q), rates.get((s, ''), rates['', '']))
     return {(f'S{s}', f'Seq{q}'): (n, rate(s, q)) for (s, q), n in frames.items()}
 
@@ -38,6 +44,12 @@ _LENGTHS = ((6416, 12430), (6502, 6081), (12488, 12283), (6171, 6675), (12820, 1
 TABLE = {(f'S{s}', f'Seq{q}'): (n, 50 if n > 12000 else 25) for s, pair in enumerate(_LENGTHS, 1) for q,
          n in enumerate(pair, 1)}
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #03d27946
+def _case(q, frames, fps):
+    "The lines of one sequence."
+    return [f'            case {q[3:]}', f'                num_frames = {frames};',
+            f'                fps = {fps};']
+
 # %% ../../nbs/data/33a_mpi_files.ipynb #48a5ac10
 def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
     "The MATLAB text that says it."
@@ -46,9 +58,7 @@ def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
     for s in sorted({s for s, _ in table}):
         out += [f'    case {s[1:]}', '        switch sequence']
         for q in sorted(q for t, q in table if t == s):
-            frames, fps = table[s, q]
-            out += [f'            case {q[3:]}', f'                num_frames = {frames};',
-                    f'                fps = {fps};']
+            out += _case(q, *table[s, q])
         out += ['        end']
     return '\n'.join(out + ['end', 'end', ''])
 
@@ -109,15 +119,20 @@ def write_skeletool(path, # `camera.calibration`
                 f'  intrinsic   {row(K)} ', f'  extrinsic   {row(E)} ', '  radial      0']
     Path(path).write_text('\n'.join(out) + '\n')
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #2a49e6f2
+def _captury_lens(number, size, sensor):
+    "Intrinsics, px, of a lens that is told in millimetres."
+    s = np.array(size) / sensor # pixels per millimetre
+    f, c = s * number('focalLength')[0], s * (sensor / 2 + number('centerOffset', [0, 0]))
+    K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
+    return K
+
 # %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
 def _captury_camera(said, size, name):
     "The camera that the keywords of a Captury file describe."
     def number(key, default=None): return np.array(said.get(key, default) if default else said[key], float)
     sensor, right, up = number('sensorSize'), number('right'), number('up')
-    s = np.array(size) / sensor # pixels per millimetre
-    f, c = s * number('focalLength')[0], s * (sensor / 2 + number('centerOffset', [0, 0]))
-    R = np.stack([right, -up, np.cross(up, right)])
-    K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
+    K, R = _captury_lens(number, size, sensor), np.stack([right, -up, np.cross(up, right)])
     return Camera(K, R, -R @ number('origin'), size, number('distortion', [0] * 5), name)
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
@@ -161,7 +176,7 @@ def _universal(p, skeleton):
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #5f007fb0
 def _train_rig(r):
-    "Fourteen cameras by number: those that were given are the eight of vnect, the rest stand in a ring."
+    "Fourteen cameras by number: the given ones are those of vnect, the rest a ring."
     order = VNECT + tuple(k for k in range(14) if k not in VNECT)
     others = ring(r.joints, 14, r.cameras[0].size)[len(r.cameras):]
     rig = dict(zip(order, [*r.cameras, *others]))
@@ -169,7 +184,7 @@ def _train_rig(r):
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #cf466d15
 def _train_cells(world, rig):
-    "The three variables of annot.mat, one cell per camera."
+    "The variables of annot.mat."
     cells = {n: np.empty((14, 1), object) for n in ('annot2', 'annot3', 'univ_annot3')}
     for k, c in enumerate(rig):
         p = world_to_camera(world, c)
@@ -212,6 +227,14 @@ def _write_train(root, r):
     for k, v in zip(order, r.videos or ()): write_frames(folder / f'imageSequence/video_{k}.avi', v, r.fps)
     _note_length(root, r)
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #83bba7f9
+def _fill_annot(f, joints, ok):
+    "The variables of an open file."
+    for n, a in joints.items(): f[n] = a[:, None]
+    f['valid_frame'] = ok[:, None].astype(float)
+    f['activity_annotation'] = np.full((len(ok), 1), 7.)
+    f['bb_crop'] = np.zeros((len(ok), 34))
+
 # %% ../../nbs/data/33a_mpi_files.ipynb #3ea82a3c
 def _write_annot_data(path, p, camera):
     "The HDF5 file of a test sequence, behind MATLAB's user block."
@@ -219,16 +242,13 @@ def _write_annot_data(path, p, camera):
     ok, p = np.isfinite(p).all((1, 2)), np.nan_to_num(p)
     joints = dict(annot2=np.nan_to_num(project(p, camera)), annot3=p, univ_annot3=_universal(p, MPI_17))
     with h5py.File(path, 'w', userblock_size=512) as f:
-        for n, a in joints.items(): f[n] = a[:, None]
-        f['valid_frame'] = ok[:, None].astype(float)
-        f['activity_annotation'] = np.full((len(p), 1), 7.)
-        f['bb_crop'] = np.zeros((len(p), 34))
+        _fill_annot(f, joints, ok)
     with open(path, 'r+b') as f:
         f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #97042599
 def _write_pictures(folder, video):
-    "The frames of a film as img_000001.jpg, img_000002.jpg, ..."
+    "The frames of a film as img_000001.jpg, ..."
     from PIL import Image
     from solopose.video.frames import read_video
     frames = read_video(video) if isinstance(video, (str, Path)) else video
@@ -243,12 +263,17 @@ def _test_folders(root, subject):
     for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
     return folder, calibration / ('ts1-4cameras.calib' if subject < 'TS5' else 'ts5-6cameras.calib')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
-def _write_test(root, r):
-    "One test sequence: annot_data.mat, pictures and the calibration."
+# %% ../../nbs/data/33a_mpi_files.ipynb #26fd9d22
+def _check_test(r):
+    "TakeError for more than one camera, or none to see by."
     if len(r.cameras) != 1 or not r.videos:
         raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; '
                         'give one of each')
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
+def _write_test(root, r):
+    "One test sequence: annot_data.mat, pictures and the calibration."
+    _check_test(r)
     (folder, calibration), c = _test_folders(root, r.subject), turn_camera(r.cameras[0])
     write_captury(calibration, c)
     world = native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MPI_17)

@@ -46,13 +46,17 @@ IMAGES = tuple((d, re.compile(p)) for d, p in (
     ('mpi', r'(?P<s>TS\d)(?:/imageSequence/img)?_(?P<f>\d{6})\.jpg$'),
     ('toolbox', r's_(?P<s>\d+)_act_(?P<a>\d+)_subact_(?P<b>\d+)_ca_(?P<v>\d+)_(?P<f>\d{6})\.jpg$')))
 
+# %% ../../nbs/data/34b_picture_rows.ipynb #8fc2fcc3
+def _unknown_name(name):
+    raise TakeError(f'nobody knows which take the picture {name!r} belongs to; '
+                    f'expected for instance S1_Directions_1.54138969_000001.jpg')
+
 # %% ../../nbs/data/34b_picture_rows.ipynb #45ceec2d
 def parse_image(name): # 'S1/.../S1_Directions_1.54138969_000001.jpg'
     "Data set, subject, action, view and frame number (from 1) that the name of a picture tells."
     found = next(((d, m.groupdict()) for d, pattern in IMAGES if (m := pattern.search(name))), None)
     if found is None:
-        raise TakeError(f'nobody knows which take the picture {name!r} belongs to; '
-                        f'expected for instance S1_Directions_1.54138969_000001.jpg')
+        _unknown_name(name)
     data, g = found
     if data != 'toolbox':
         return data, g['s'], g.get('a', 'test').replace('_', ' '), g.get('v', '0'), int(g['f'])
@@ -86,12 +90,17 @@ def _grid(views):
     step = int(np.gcd.reduce(np.diff(f))) if len(f) > 1 else 1
     return int(f[0]), step, int((f[-1] - f[0]) // step + 1)
 
+# %% ../../nbs/data/34b_picture_rows.ipynb #fc328aae
+def _dict_rows(path, rows, scale):
+    "The same of a pickle with a dictionary for each row."
+    dicts, key = [_arrays(path)[r] for r in rows], 'joints_3d_camera' if scale == 'real' else 'joints_3d'
+    return np.array([d[key] for d in dicts], float), np.array([d['joints_2d'] for d in dicts], float)
+
 # %% ../../nbs/data/34b_picture_rows.ipynb #b0ec167f
 def _rows_of(path, rows, scale):
     "Joints (n, J, 3), mm, NaN without confidence, and pixels (n, J, 2) of some rows."
     if str(path).endswith('.pkl'):
-        dicts, key = [_arrays(path)[r] for r in rows], 'joints_3d_camera' if scale == 'real' else 'joints_3d'
-        return np.array([d[key] for d in dicts], float), np.array([d['joints_2d'] for d in dicts], float)
+        return _dict_rows(path, rows, scale)
     (S,), (part,) = _arrays(path, 'S'), _arrays(path, 'part')
     return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2],
                                                                                         float)

@@ -22,14 +22,18 @@ from ..skeleton import H36M_17, H36M_32, MPI_17
 def _videopose3d_poses(path, view, subject, action):
     return np.asarray(_arrays(path, 'positions_3d')[0][subject][action], float) * 1000
 
+# %% ../../nbs/data/35_preprocessed.ipynb #71b68ebc
+def _videopose3d_reader(path, s, a, joints):
+    "The skeleton of a take and what reads its poses."
+    return H36M_32 if joints == 32 else H36M_17, partial(_videopose3d_poses, path, subject=s, action=a)
+
 # %% ../../nbs/data/35_preprocessed.ipynb #afd675f8
 def _videopose3d_take(path, where, s, a, p):
     "One take of VideoPose3D's file."
     if np.ndim(p) != 3 or p.shape[1:] not in ((32, 3), (17, 3)):
         raise TakeError(f'{s} {a}: {np.shape(p)} is not (T, 32, 3)')
     views = [View(v, c) for v in CAMERAS if (c := where(s, a, v)) is not None]
-    skeleton, read = H36M_32 if p.shape[1] == 32 else H36M_17, partial(_videopose3d_poses, path, subject=s,
-                                                                       action=a)
+    skeleton, read = _videopose3d_reader(path, s, a, p.shape[1])
     return Take('h36m', s, a.split()[0], f'{s}/{a}', skeleton, 50., len(p), read, 'world', (0, 0, 1), views,
                 SPLIT.get(s, ''),
                 LICENCES['h36m'], 'head_top')
@@ -51,12 +55,18 @@ def _pstmo_poses(path, view, key):
     ok = np.ravel(found['valid']) > 0
     return np.where(ok[:, None, None], np.asarray(found['data_3d'], float).reshape(len(ok), -1, 3), np.nan)
 
+# %% ../../nbs/data/35_preprocessed.ipynb #731c79ca
+def _pstmo_entry(found):
+    "Views by name, frame rate, and the different numbers of their frames."
+    views, fps = ({'0': found}, 25.) if isinstance(found, dict) else (found[0], float(found[1]))
+    sizes = {len(v['data_3d']) for v in views.values()}
+    return views, fps, sizes
+
 # %% ../../nbs/data/35_preprocessed.ipynb #628275c7
 def _pstmo_views(key, found):
     "Views and frame rate of an entry, a test sequence or a training sequence."
     try:
-        views, fps = ({'0': found}, 25.) if isinstance(found, dict) else (found[0], float(found[1]))
-        sizes = {len(v['data_3d']) for v in views.values()}
+        views, fps, sizes = _pstmo_entry(found)
     except (TypeError, LookupError, ValueError, AttributeError):
         raise TakeError(f'{key} does not hold poses as {{camera: {{data_2d, data_3d}}}} and a frame '
                         'rate') from None
@@ -89,13 +99,18 @@ CONVENTIONS = {'R to camera, T the centre': lambda R, T: (R, -R @ T), 'R and T t
                'R to world, T the centre': lambda R, T: (R.T, -R.T @ T), 'R to world, T to camera': lambda R,
                T: (R.T, T)}
 
-# %% ../../nbs/data/35_preprocessed.ipynb #c62455a1
-def _toolbox_camera(c, convention, name=''):
-    "The camera of a row, its R and T read by one convention."
+# %% ../../nbs/data/35_preprocessed.ipynb #c6fc5d50
+def _check_row(c):
+    "TakeError for a row without all of its camera."
     lost = [n for n in ('R', 'T', 'fx', 'fy', 'cx', 'cy', 'k', 'p') if n not in c]
     if lost:
         raise TakeError(f"the camera of a row has no {', '.join(lost)}; "
                         "this is not the pickle of the Human3.6M toolbox")
+
+# %% ../../nbs/data/35_preprocessed.ipynb #c62455a1
+def _toolbox_camera(c, convention, name=''):
+    "The camera of a row, its R and T read by one convention."
+    _check_row(c)
     fx, fy, cx, cy = (float(np.ravel(c[n])[0]) for n in ('fx', 'fy', 'cx', 'cy'))
     (k1, k2, k3), (p1, p2) = np.ravel(c['k'])[:3], np.ravel(c['p'])[:2]
     R, t = CONVENTIONS[convention](np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)))
@@ -141,6 +156,14 @@ READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, ps
             pstmo_test=read_pstmo,
             toolbox=read_toolbox)
 
+# %% ../../nbs/data/35_preprocessed.ipynb #98a965d9
+def _names_in(path):
+    "Names of the arrays of an npz file."
+    try:
+        with zipfile.ZipFile(path) as z: names = {n.removesuffix('.npy') for n in z.namelist()}
+    except zipfile.BadZipFile as e: raise damaged(path, 'is truncated or no npz file', e) from None
+    return names
+
 # %% ../../nbs/data/35_preprocessed.ipynb #93470628
 def _pstmo_form(data):
     "Which of P-STMO's two files this is, '' if none."
@@ -150,9 +173,7 @@ def _pstmo_form(data):
 
 def _npz_form(path):
     "Form of an npz by the names of its arrays, '' if none."
-    try:
-        with zipfile.ZipFile(path) as z: names = {n.removesuffix('.npy') for n in z.namelist()}
-    except zipfile.BadZipFile as e: raise damaged(path, 'is truncated or no npz file', e) from None
+    names = _names_in(path)
     if 'positions_3d' in names: return 'videopose3d'
     if 'positions_2d' in names:
         raise TakeError(f'{path} holds 2D joints only; the 3D poses of VideoPose3D are in data_3d_h36m.npz')
@@ -191,7 +212,7 @@ def form_of(path): # file
 
 # %% ../../nbs/data/35_preprocessed.ipynb #ed9a03a8
 def _read_file(path, cameras, options):
-    "Takes of one file; whatever its form does not promise is one line."
+    "Takes of one file; TakeError in one line."
     form = form_of(path)
     if form != 'toolbox': options = dict(options, cameras=cameras)
     try: return READ[form](path, **options)

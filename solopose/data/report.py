@@ -15,17 +15,23 @@ def _covered(group, start, window):
     step = np.where(group[1:] == group[:-1], start[1:] - start[:-1], window)
     return int(np.minimum(np.append(step, window), window).sum()) if len(start) else 0
 
+# %% ../../nbs/data/35d_report.ipynb #39313a77
+def _counted_frames(view, start, window):
+    "Frames of all views that the clips cover, and moments."
+    order, moments = np.lexsort((start, view)), np.unique(start)
+    frames = _covered(view[order], start[order], window)
+    return frames, _covered(np.zeros(len(moments)), moments, window)
+
 # %% ../../nbs/data/35d_report.ipynb #1f762135
 def count_clips(tables, # of the store
                 keep): # clips to count, bool (clip,)
     "Takes, views, clips, frames (of all views), poses (each moment once) and hours of film."
     c = tables.attrs['collection']
     view, start = tables.clip_view.values[keep], tables.clip_start.values[keep]
-    order, moments = np.lexsort((start, view)), np.unique(start)
-    frames = _covered(view[order], start[order], c['window'])
+    frames, poses = _counted_frames(view, start, c['window'])
     return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)),
                 clips=int(keep.sum()),
-                frames=frames, poses=_covered(np.zeros(len(moments)), moments, c['window']),
+                frames=frames, poses=poses,
                 hours=round(frames / c['fps'] / 3600, 4))
 
 # %% ../../nbs/data/35d_report.ipynb #22f866f5

@@ -40,6 +40,12 @@ def load_function(where): # 'module:function'
     except (ImportError, AttributeError) as e:
         raise ValueError(f'{where}: {e}; write module:function') from None
 
+# %% ../../nbs/data/35a_sources.ipynb #b95cc7de
+def _nobody_reads(name, found):
+    known = ', '.join([*SOURCES, *sorted(found.names)])
+    raise ValueError(f'nobody can read the data set {name!r}: it is none of {known}; '
+                     'give the reader as module:function')
+
 # %% ../../nbs/data/35a_sources.ipynb #e4608d18
 def find_source(name): # key of SOURCES, name of an entry point, or 'module:function'
     "The `Source` of a data set; ValueError if nobody can read it."
@@ -47,9 +53,7 @@ def find_source(name): # key of SOURCES, name of an entry point, or 'module:func
     if ':' in name: return Source(name)
     found = entry_points(group='solopose.data')
     if name in found.names: return Source(found[name].value)
-    known = ', '.join([*SOURCES, *sorted(found.names)])
-    raise ValueError(f'nobody can read the data set {name!r}: it is none of {known}; '
-                     'give the reader as module:function')
+    _nobody_reads(name, found)
 
 # %% ../../nbs/data/35a_sources.ipynb #31a77b31
 def is_preprocessed(source, # Source

@@ -58,7 +58,7 @@ def split_takes(facts, # of the takes, list of dict
 
 # %% ../../nbs/data/35c_tables.ipynb #3b341ac9
 def _random_clips(split, seed):
-    "The paper's way: single clips at random, 70, 20 and 10 %; held-out clips stay."
+    "The paper's way: clips at random, 70, 20, 10 %."
     free = np.flatnonzero(split != SPLITS.index('heldout'))
     free = np.random.default_rng(seed).permutation(free)
     out = split.copy()
@@ -74,7 +74,7 @@ def _load_part(z, path):
 
 # %% ../../nbs/data/35c_tables.ipynb #f95a0116
 def load_parts(paths): # of the parts, in the order of the plan
-    "Facts and small arrays of the takes that can be used, and (file, reason) of those that cannot."
+    "Facts and small arrays of usable takes, and (file, reason) of others."
     good, skipped = [], []
     for p in paths:
         with np.load(p, allow_pickle=False) as z:
@@ -142,11 +142,24 @@ def view_table(parts, # of `load_parts`
     return _lens_table(views) | {f'view_{k}': ('view', v) for k, v in columns.items()} | dict(
         view_rotation=(('view', 'space', 'space2'), R), view_translation=(('view', 'space'), t))
 
+# %% ../../nbs/data/35c_tables.ipynb #a973cda2
+def _for_views(parts):
+    "A function that repeats an array of each take for all of its views."
+    def per_view(key):
+        return np.concatenate([np.tile(p[key], (len(p['views']), *[1] * (p[key].ndim - 1))) for p in parts])
+    return per_view
+
+# %% ../../nbs/data/35c_tables.ipynb #930daac6
+def _clip_views(views, n, which):
+    "View of every clip, counted over all takes."
+    first_view = np.cumsum([0] + views[:-1])
+    view = np.concatenate([np.repeat(np.arange(v), k) for v, k in zip(views, n)]) + first_view[which]
+    return view
+
 # %% ../../nbs/data/35c_tables.ipynb #a963fff3
 def _clip_motions(parts, reference, collection, R, t):
     "From the universal frame of the take to that of each clip: rotations and translations."
-    def per_view(key):
-        return np.concatenate([np.tile(p[key], (len(p['views']), *[1] * (p[key].ndim - 1))) for p in parts])
+    per_view = _for_views(parts)
     which = np.repeat(np.arange(len(parts)), [len(p['starts']) * len(p['views']) for p in parts])
     moved = apply_rigid(per_view('clip_triangles'), R[which], t[which])
     Rc, tc = fit_triangles(moved, reference, collection.frame)
@@ -157,8 +170,7 @@ def _clip_places(parts, take_starts):
     "View and first frame of every clip, and the take it belongs to."
     n, views = [len(p['starts']) for p in parts], [len(p['views']) for p in parts]
     which = np.repeat(np.arange(len(parts)), np.array(views, int) * n)
-    first_view = np.cumsum([0] + views[:-1])
-    view = np.concatenate([np.repeat(np.arange(v), k) for v, k in zip(views, n)]) + first_view[which]
+    view = _clip_views(views, n, which)
     start = np.concatenate([np.tile(p['starts'] + s, v) for p, s, v in zip(parts, take_starts, views)])
     return view.astype('int32'), start.astype('int64'), which
 

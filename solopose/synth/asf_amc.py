@@ -15,7 +15,7 @@ from .motion_text import CaptureError, header_up, read_numbers, read_text
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0007
 def _parts(text, where):
-    "Texts of the parts of an ASF file: {name: text}."
+    "Parts of an ASF file by name."
     text = re.sub(r'#.*', '', text)
     out = {k.lower(): v for k, v in re.findall(r'^[ \t]*:(\w+)(.*?)(?=^[ \t]*:|\Z)', text, re.S | re.M)}
     lost = sorted({'bonedata', 'hierarchy', 'root'} - set(out))

@@ -205,7 +205,7 @@ def look_up(
 @patch
 def linear_map(self:BackdropBank,
     i): # number of the map
-    "Map i as linear light (3, h, w) on the bank's device, kept."
+    "Map i as linear light (3, h, w), kept."
     if 'linear' not in self.__dict__: self.linear = {}
     if i not in self.linear:
         light = (torch.as_tensor(self.maps[i]).float() / 255) ** GAMMA
@@ -254,7 +254,7 @@ def cut(self:BackdropBank,
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #e2c3a210
 def _find(folder, name):
-    "The largest picture of a name in a package: NAME.jpg or NAME/contents/images/*."
+    "The largest picture of a name in a package, of all sizes."
     found = sorted([*folder.glob(f'{name}.*'), *folder.glob(f'{name}/contents/images/*')],
                    key=lambda f: f.stat().st_size)
     if not found:

@@ -88,30 +88,36 @@ def body_regions(
         out[head & m] = REGIONS.index(k)
     return out
 
+# %% ../../nbs/synth/20_bodies.ipynb #d2390dfd
+def _anny():
+    "The library; ImportError with what to install."
+    try:
+        import warp
+        warp.config.quiet = True
+        import anny
+    except ModuleNotFoundError as e:
+        raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
+    return anny
+
 # %% ../../nbs/synth/20_bodies.ipynb #69a27f54
 def _anny_bodies(n, seed):
     "Shapes of n adults, anny's model and what it makes of them, without its warnings."
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try:
-            import warp
-            warp.config.quiet = True
-            import anny
-        except ModuleNotFoundError as e:
-            raise ImportError(f'{e.name} is missing: new bodies need pip install "solopose[synth]"') from None
+        anny = _anny()
         model, shapes = anny.Anny(rig='anny', topology='notoes',
                                   phenotypes='all').float(), adult_phenotypes(n, seed)
     with torch.no_grad(): return shapes, model, model(phenotype_kwargs=shapes), anny.__version__
 
 def _control_weights(model):
-    "How much each control moves each vertex, (V, 19)."
+    "Share of each control in each vertex, (V, 19)."
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
     return weights.scatter_add_(1, control[model.vertex_bone_indices], model.vertex_bone_weights.float())
 
 def _control_heads(model, out):
-    "Bone heads of the controls, (N, 19, 3), m; the pelvis turns about the middle of the hips."
+    "Bone heads (N, 19, 3), m; the pelvis between the hips."
     labels, names = list(model.bone_labels), list(CONTROLS)
     heads = out['rest_bone_heads'].float()[:, [labels.index(b) for b in CONTROLS.values()]]
     heads[:, 0] = heads[:, [names.index('l_thigh'), names.index('r_thigh')]].mean(1)
@@ -138,6 +144,14 @@ def build_body_pack(
                  source=f'anny {version}, Apache-2.0')
     with whole_file(path) as part: save_file(_pack_tensors(shapes, model, out), str(part), metadata=about)
 
+# %% ../../nbs/synth/20_bodies.ipynb #b6320a81
+def _check_pack(path, t, advice):
+    "ValueError for a pack of another rig."
+    missing = sorted({'vertices', 'heads', 'crown', 'weights', 'faces'} - set(t))
+    if missing or t['heads'].shape[1:] != (len(CONTROLS), 3):
+        lacks = ', '.join(missing) or f'the {len(CONTROLS)} controls'
+        raise ValueError(f'{path}: not a body pack of this rig (it lacks {lacks}); {advice}')
+
 # %% ../../nbs/synth/20_bodies.ipynb #b6582c48
 def _read_pack(path):
     "Tensors and notes of a pack, or one clear line."
@@ -146,11 +160,16 @@ def _read_pack(path):
         with safe_open(str(path), 'pt') as f:
             t, about = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
     except Exception as e: raise ValueError(f'{path}: not a body pack ({e}); {advice}') from None
-    missing = sorted({'vertices', 'heads', 'crown', 'weights', 'faces'} - set(t))
-    if missing or t['heads'].shape[1:] != (len(CONTROLS), 3):
-        lacks = ', '.join(missing) or f'the {len(CONTROLS)} controls'
-        raise ValueError(f'{path}: not a body pack of this rig (it lacks {lacks}); {advice}')
+    _check_pack(path, t, advice)
     return t, about
+
+# %% ../../nbs/synth/20_bodies.ipynb #c31c4548
+def _sole(vertices, mean, m):
+    "Heel and ball of one foot, from its vertices m."
+    y, z = mean[m, 1], mean[m, 2]
+    back, low = (y - y.min()) / np.ptp(y), z < z.min() + .02
+    return [vertices[:, m[low & (back > lo) & (back < hi)]].mean(1)
+            for lo, hi in ((.8, 1.01), (.2, .4))]
 
 # %% ../../nbs/synth/20_bodies.ipynb #c11be5b1
 def _soles(vertices, foot):
@@ -159,10 +178,7 @@ def _soles(vertices, foot):
     mean, out = vertices.mean(0), []
     for side in (mean[:, 0] > 0, mean[:, 0] < 0):
         m = np.flatnonzero(foot & side)
-        y, z = mean[m, 1], mean[m, 2]
-        back, low = (y - y.min()) / np.ptp(y), z < z.min() + .02
-        out.append([vertices[:, m[low & (back > lo) & (back < hi)]].mean(1)
-                    for lo, hi in ((.8, 1.01), (.2, .4))])
+        out.append(_sole(vertices, mean, m))
     return np.moveaxis(np.array(out), 2, 0)
 
 # %% ../../nbs/synth/20_bodies.ipynb #bd90152e
@@ -173,7 +189,7 @@ def _nose(vertices, on_head):
 
 # %% ../../nbs/synth/20_bodies.ipynb #ee8a408d
 def _pack_path(path):
-    "The file of a body pack; None: of the eight people that come with solopose."
+    "The file of a pack; None: the one that ships."
     path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
     if path.exists(): return path
     write = f"write one with build_body_pack('{path.name}')"

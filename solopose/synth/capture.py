@@ -91,16 +91,21 @@ def _bone(at, role, a, b):
     "Median length of the bone between two roles."
     return np.median(np.linalg.norm(at[:, role[a]] - at[:, role[b]], axis=-1))
 
+# %% ../../nbs/synth/21c_capture.ipynb #40d6de3d
+def _check_lengths(bones, leg, where):
+    "CaptureError for a limb without length."
+    for (a, b), v in bones.items():
+        if not v > .02 * leg:
+            raise CaptureError(f"{where}: {a} and {b} are at one place; pass names={{'{b}': 'JOINT'}} with "
+                               "the joint at its end")
+
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0047
 def _limb_lengths(at, role, where):
     "Length of the mean leg; a limb without length is refused."
     pairs = [(f'{s}_{a}', f'{s}_{b}') for s in 'lr' for chain in _CHAINS for a, b in zip(chain, chain[1:])]
     bones = {k: _bone(at, role, *k) for k in pairs}
     leg = sum(v for (a, _), v in bones.items() if a[2:] in ('thigh', 'shank')) / 2
-    for (a, b), v in bones.items():
-        if not v > .02 * leg:
-            raise CaptureError(f"{where}: {a} and {b} are at one place; pass names={{'{b}': 'JOINT'}} with "
-                               "the joint at its end")
+    _check_lengths(bones, leg, where)
     return leg
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0049
@@ -148,16 +153,22 @@ def _axes(left, up):
     l = _snap(left - (left @ u) * u)
     return np.stack([l, np.cross(u, l), u])
 
+# %% ../../nbs/synth/21c_capture.ipynb #3604fac3
+def _stands(rest, role, body, up, left):
+    "Do trunk and legs of a rest pose point along `up`?"
+    trunk = _unit_vector(rest[role['head']] - rest[role['pelvis']])
+    legs = [_unit_vector(rest[role[f'{s}_thigh']] - rest[role[f'{s}_{k}']]) for s in 'lr'
+            for k in ('shank', 'foot')]
+    stands = min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
+    return stands
+
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0060
 def _rest_axes(rest, role):
     "Rotation (3, 3) that brings a standing rest pose to our axes, or None where it does not stand."
     left = _unit_vector(rest[role['l_thigh']] - rest[role['r_thigh']])
     body = _posture(rest, role)
     up = _snap(body)
-    trunk = _unit_vector(rest[role['head']] - rest[role['pelvis']])
-    legs = [_unit_vector(rest[role[f'{s}_thigh']] - rest[role[f'{s}_{k}']]) for s in 'lr'
-            for k in ('shank', 'foot')]
-    stands = min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
+    stands = _stands(rest, role, body, up, left)
     return _axes(left, up) if stands and np.linalg.norm(left) > .5 else None
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0062

@@ -278,7 +278,7 @@ def first(self:Rasterizer,
 
 # %% ../../nbs/synth/25_drawing.ipynb #254712e9
 def _tiles(p, floor):
-    "Colours of floor points (N, 3): kind 0 plain, 1 checks, 2 stripes."
+    "Colours of floor points (N, 3): plain, checks, stripes."
     i, j = (p[:, :2] * float(floor['scale'])).floor().unbind(-1)
     f = dict([(1, (i + j) % 2), (2, i % 2)]).get(int(floor['kind']), torch.zeros_like(i))[:, None]
     a, b = (torch.as_tensor(np.asarray(floor[k])).float().to(p) for k in 'ab')

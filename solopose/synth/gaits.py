@@ -53,6 +53,13 @@ def _stride(kind, stride, size, swing, elbow):
         x[f'{s}_elbow_flex'] = elbow + .35 * swing * np.maximum(curve[other]['hip'], 0)
     return x
 
+# %% ../../nbs/synth/20c_gaits.ipynb #b8dc5e5d
+def _sidestep(rng, x, p):
+    "Legs part and close; one foot is up while they part."
+    w = rng.uniform(6, 16) * rng.choice([-1, 1])
+    # w > 0: the left foot is up while the legs part
+    x['l_hip_abd'] = x['r_hip_abd'] = abs(w) * .6 + w * np.cos(p)
+
 # %% ../../nbs/synth/20c_gaits.ipynb #20ba0013
 def _trunk(rng, x, kind, t, stride, size):
     "Add what the trunk does: it sways, leans into a run, turns."
@@ -61,9 +68,7 @@ def _trunk(rng, x, kind, t, stride, size):
     x['root_side'] = 2.5 * np.sin(p)
     x['root_lean'] = np.full_like(t, rng.uniform(5, 14) if kind == 'run' else rng.uniform(-1, 5))
     if kind == 'sideways':
-        w = rng.uniform(6, 16) * rng.choice([-1, 1])
-        # w > 0: the left foot is up while the legs part
-        x['l_hip_abd'] = x['r_hip_abd'] = abs(w) * .6 + w * np.cos(p)
+        _sidestep(rng, x, p)
     if kind == 'turn':
         x['root_yaw'] = x['root_yaw'] + rng.uniform(40, 140) * rng.choice([-1, 1]) * t
 
@@ -102,7 +107,7 @@ def _jump(rng, t):
 
 # %% ../../nbs/synth/20c_gaits.ipynb #20ba0019
 def _jumping(knees, ankles, arms):
-    "Angles {name: (T,)} of somebody who jumps, both sides alike."
+    "Angles of a jump, both sides alike."
     x = {k: np.zeros_like(knees) for k in ANGLES}
     for s in 'lr':
         x |= {f'{s}_knee_flex': knees, f'{s}_hip_flex': .85 * knees, f'{s}_ankle_flex': ankles,
@@ -136,6 +141,12 @@ def _key_of(rng, i, legs, arms, side, back_and_forth):
     arms = arms if rng.random() < .7 or floor else _pick(rng, _ARM_ODDS)
     return draw(rng, family, arms, side if legs != 'dance' else str(rng.choice(['l', 'r'])))
 
+# %% ../../nbs/synth/20c_gaits.ipynb #f8db774e
+def _sway(rng, x, beat):
+    "Hips and shoulders against each other, in time."
+    x[:, ANGLES.index('root_side')] += rng.uniform(2, 9) * np.sin(beat)
+    x[:, ANGLES.index('spine_side')] -= rng.uniform(2, 9) * np.sin(beat)
+
 # %% ../../nbs/synth/20c_gaits.ipynb #177ffeaf
 def _keys(rng, t, legs, arms, side):
     "Angles (T, 33) through random key poses of a family, over time t (s)."
@@ -145,9 +156,7 @@ def _keys(rng, t, legs, arms, side):
     keys = [_key_of(rng, i, legs, arms, side, back_and_forth) for i in range(len(knots))]
     x = PchipInterpolator(knots, np.stack(keys))(t)
     if legs == 'dance':
-        beat = np.pi * t / gap
-        x[:, ANGLES.index('root_side')] += rng.uniform(2, 9) * np.sin(beat)
-        x[:, ANGLES.index('spine_side')] -= rng.uniform(2, 9) * np.sin(beat)
+        _sway(rng, x, np.pi * t / gap)
     return x
 
 # %% ../../nbs/synth/20c_gaits.ipynb #20ba0028
@@ -158,6 +167,15 @@ def _planted(rng, t, legs, arms, side):
     stands = _standing(legs, side)
     return plant(np.clip(x, _LOW, _HIGH), stands) if stands else x, f'{legs}/{arms}'
 
+# %% ../../nbs/synth/20c_gaits.ipynb #bf932b24
+def _shares(quiet):
+    "How much of other movement each angle keeps, and how much of the gait it takes."
+    leg = np.array([k[2:5] in ('hip', 'kne', 'ank') for k in ANGLES])
+    arm = np.array([k[2:5] in ('sho', 'elb') for k in ANGLES])
+    keep = np.where(leg, 0., .3 if quiet else .8)
+    swing = np.where(arm & (not quiet), .35, 1.)
+    return keep, swing
+
 # %% ../../nbs/synth/20c_gaits.ipynb #20ba0029
 def _cyclic(rng, t, legs, arms, side):
     "Angles (T, 33), height (T,) and name of a gait or of jumps, with arms that swing or do something else."
@@ -165,11 +183,16 @@ def _cyclic(rng, t, legs, arms, side):
     cycle, z = _jump(rng, t) if legs == 'jump' else _gait(rng, t, kind)
     quiet = rng.random() < .5
     over = _keys(rng, t, 'stand', 'hang' if quiet else arms, side)
-    leg = np.array([k[2:5] in ('hip', 'kne', 'ank') for k in ANGLES])
-    arm = np.array([k[2:5] in ('sho', 'elb') for k in ANGLES])
-    keep = np.where(leg, 0., .3 if quiet else .8)
-    swing = np.where(arm & (not quiet), .35, 1.)
+    keep, swing = _shares(quiet)
     return keep * over + swing * cycle, z, f"{kind}/{'swing' if quiet else arms}"
+
+# %% ../../nbs/synth/20c_gaits.ipynb #983fc705
+def _within_limits(x, yaw):
+    "Angles within their limits; a body may turn round as often as it likes."
+    free = x[:, yaw].copy()
+    x = np.clip(x, _LOW, _HIGH)
+    x[:, yaw] = free
+    return x
 
 # %% ../../nbs/synth/20c_gaits.ipynb #20ba0030
 def _smoothed(rng, n, fps, compose, turn=35.):
@@ -180,9 +203,7 @@ def _smoothed(rng, n, fps, compose, turn=35.):
     yaw = ANGLES.index('root_yaw')
     if rng.random() < .4:
         x[:, yaw] += rng.normal(0, turn) * (fine - fine.mean())
-    free = x[:, yaw].copy()
-    x = np.clip(x, _LOW, _HIGH)
-    x[:, yaw] = free
+    x = _within_limits(x, yaw)
     if n > 1:
         x = gaussian_filter1d(x, 4.5, 0, mode='nearest')
         x, z = np.stack([np.interp(t, fine, c) for c in x.T], 1), np.interp(t, fine, z)

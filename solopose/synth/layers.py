@@ -95,7 +95,7 @@ def _dressed(people, actors):
     raise ImportError('layers are painted with warp-lang: pip install "solopose[synth]"')
 
 def _painted(people, dressed, shots, lights):
-    "Layers, what covers them, and their light, as of `paint` and `lit_for`."
+    "Layers, what covers them, and their light."
     (crowd, wardrobe, wears), closed = dressed, len(people.body.faces)
     light = crowd.lit_for(shots, _tensors(lights, len(shots), people.device), closed=closed)
     return *crowd.paint(shots, wardrobe, wears, light, people.bank, closed), light

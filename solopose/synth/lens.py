@@ -108,7 +108,7 @@ def _patch(rng, size, frames, bank):
 
 # %% ../../nbs/synth/27c_lens.ipynb #e7a7912d
 def _soften(x, k, dim):
-    "Mix each value along an axis with its neighbours: k = 1 is the mean of three."
+    "Mix values with their neighbours: k = 1 is a mean."
     n, out = x.shape[dim], x * (1 - 2 * k / 3)
     out.narrow(dim, 0, n - 1).add_(x.narrow(dim, 1, n - 1), alpha=k / 3)
     out.narrow(dim, 1, n - 1).add_(x.narrow(dim, 0, n - 1), alpha=k / 3)
@@ -117,7 +117,7 @@ def _soften(x, k, dim):
 
 # %% ../../nbs/synth/27c_lens.ipynb #a09fc0d6
 def _flare(rng, x, across, down):
-    "Pictures with a warm spot of light; `across` and `down` are places (h, w) in -1..1."
+    "A warm spot; places (h, w) in -1..1."
     colour = torch.tensor([1., .9, .65], device=x.device)[:, None, None]
     strength = float(rng.uniform(.3, 2))
     away = (across - rng.uniform(-1, 1)) ** 2 + (down - rng.uniform(-1, .3)) ** 2
@@ -142,7 +142,7 @@ def _optics(rng, x, scene):
 
 # %% ../../nbs/synth/27c_lens.ipynb #d249d1d6
 def _tone(x, gamma, contrast=0.):
-    "The tone curve x^(1/gamma) on 0..1, bent towards an S, from a table."
+    "The curve x^(1/gamma), bent towards an S, from a table."
     table = torch.linspace(0, 1, 4097, device=x.device) ** (1 / gamma)
     table = table + contrast * (3 * table ** 2 - 2 * table ** 3 - table)
     i = x.clamp(0, 1).mul_(4096).int()

@@ -38,7 +38,7 @@ def to_8bit(
 # %% ../../nbs/synth/23a_maplight.ipynb #6f319aa7
 def polynomials(
     n): # unit vectors, (..., 3), array or tensor
-    "The nine polynomials of a direction, (..., 9): 1, x, y, z, xy, yz, xz, 3z²-1, x²-y²."
+    "The polynomials of a direction, (..., 9): 1, x, y, z, xy, yz, xz, 3z²-1, x²-y²."
     x, y, z = n[..., 0], n[..., 1], n[..., 2]
     stack = torch.stack if torch.is_tensor(n) else np.stack
     return stack([0 * x + 1, x, y, z, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y], -1)
@@ -48,7 +48,7 @@ _HARMONIC = np.array([.282095, *[.488603] * 3, *[1.092548] * 3, .315392, .546274
 _COSINE = np.array([1., *[2 / 3] * 3, *[1 / 4] * 5])  # what max(0, cos) leaves of them, over pi
 def ambient_light(
     light): # a map, linear, (h, w, 3)
-    "Coefficients (9, 3): `polynomials(n)` times these is the light of a white matt surface with normal n."
+    "Coefficients (9, 3): `polynomials(n)` times these is the light on normal n."
     d, area = map_directions(*light.shape[:2])
     moments = np.einsum('hwk,hwc,hw->kc', polynomials(d), light, np.broadcast_to(area, light.shape[:2]))
     return moments * (_HARMONIC ** 2 * _COSINE)[:, None]

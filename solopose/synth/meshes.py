@@ -103,7 +103,7 @@ def _whole(f):
 
 # %% ../../nbs/synth/23c_meshes.ipynb #8c4c1343
 def _edges_to_go(v, f, length, kind, rng):
-    "Short edges between vertices of one kind that can go at once, (E, 2): the first vertex stays."
+    "Short edges that can go at once, (E, 2); the first stays."
     e = _edges(f)
     d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
     short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
@@ -111,7 +111,7 @@ def _edges_to_go(v, f, length, kind, rng):
 
 # %% ../../nbs/synth/23c_meshes.ipynb #431f27f8
 def _collapsed(v, f, go):
-    "Triangles after edges have gone; where one would turn over, its vertices stay."
+    "Triangles after edges have gone; none may turn over."
     onto = np.arange(len(v))
     onto[go[:, 1]] = go[:, 0]
     a, b = _cross(v, f), _cross(v, onto[f])

@@ -94,7 +94,7 @@ def record(
 
 # %% ../../nbs/synth/29_native.ipynb #75275b8d
 def _begin_draft(draft, **asked):
-    "Make the folder of drafts; ValueError if it was begun with other settings."
+    "Make the folder; ValueError for other settings."
     note = draft / 'asked.json'
     if note.exists() and (old := json.loads(note.read_text())) != asked:
         raise ValueError(f'{draft} was begun with {old}, not {asked}; remove it or ask for the same')

@@ -253,7 +253,7 @@ def batch_of(
 # %% ../../nbs/synth/28_people.ipynb #6be01cce
 @patch
 def _lights(self:People, rng, place, n):
-    "The light of n pictures in a place, as tensors."
+    "The light of n pictures as tensors."
     scene, many = self.scene, n if self.scene.single else 1
     known = backdrop_light(self.bank.real, place.map) if place.map >= 0 else None
     lights = [known or random_light(rng, scene) for _ in range(many)]

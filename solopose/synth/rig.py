@@ -24,7 +24,7 @@ ANGLES = tuple(LIMITS)
 
 # %% ../../nbs/synth/20a_rig.ipynb #65da478c
 def _turn(axis, degrees):
-    "Rotation matrices (T, 3, 3) about a named axis."
+    "Rotations (T, 3, 3) about an axis."
     a = np.radians(np.asarray(degrees, np.float64))
     c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
     rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c),
@@ -60,6 +60,21 @@ def _leg_local(a, s, m):
 def _pelvis_turn(a):
     return _turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean'])
 
+# %% ../../nbs/synth/20a_rig.ipynb #6dbe10ad
+def _upper_arm(g, m):
+    "Turn of the upper arm."
+    upper = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex'))
+    upper = upper @ _turn('z', m * g('shoulder_twist'))
+    return upper
+
+# %% ../../nbs/synth/20a_rig.ipynb #f5b913fa
+def _add_limbs(r, a, s, m):
+    "Turns of one arm and one leg."
+    for k, turn in zip(('clavicle', 'upperarm', 'forearm', 'hand'), _arm_local(a, s, m)):
+        r[f'{s}_{k}'] = turn
+    r[f'{s}_thigh'], r[f'{s}_shank'] = _leg_local(a, s, m)
+    r[f'{s}_foot'] = _turn('x', -a[f'{s}_ankle_flex'])
+
 # %% ../../nbs/synth/20a_rig.ipynb #07a96ca6
 def _half_turns(a, part):
     "Half of the bend, side and twist of the spine or the neck: each of two controls does one half."
@@ -70,8 +85,7 @@ def _arm_local(a, s, m):
     """Turns of clavicle, upper arm, forearm and hand of one side (m: -1 left, 1 right) relative to their
     parents."""
     g = lambda k: a[f'{s}_{k}']
-    upper = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex'))
-    upper = upper @ _turn('z', m * g('shoulder_twist'))
+    upper = _upper_arm(g, m)
     fore = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
     return _turn('y', m * g('clavicle_lift')), upper, fore, _turn('x', -g('wrist_flex'))
 
@@ -81,10 +95,7 @@ def _local(a):
     r['spine'] = r['chest'] = _half_turns(a, 'spine')
     r['neck'] = r['head']
     for s, m in (('l', -1), ('r', 1)):
-        for k, turn in zip(('clavicle', 'upperarm', 'forearm', 'hand'), _arm_local(a, s, m)):
-            r[f'{s}_{k}'] = turn
-        r[f'{s}_thigh'], r[f'{s}_shank'] = _leg_local(a, s, m)
-        r[f'{s}_foot'] = _turn('x', -a[f'{s}_ankle_flex'])
+        _add_limbs(r, a, s, m)
     return r
 
 # %% ../../nbs/synth/20a_rig.ipynb #a7cacf1f

@@ -172,8 +172,7 @@ def _at_desk(keypoints, scene):
 
 # %% ../../nbs/synth/27_scenes.ipynb #54640986
 def _turned_upright(rng, R, t, trunk, error):
-    """The view R, t rolled until the way of the trunk (2, 3) m, pelvis to neck, points up in the picture,
-    but for an error in degrees."""
+    "The view R, t rolled until the trunk (2, 3) m points up in the picture, but for an error, degrees."
     way = (R @ trunk[1] + t) - (R @ trunk[0] + t)
     lean = np.degrees(np.arctan2(way[0], -way[1]))
     T = _turn('z', -lean + rng.normal(0, error))

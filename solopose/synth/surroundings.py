@@ -13,7 +13,7 @@ from .places import Place
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #4a22eca2
 def _inside(d, eye, lo, hi, floor_only):
-    "Leaving a box from inside: distance (F, h, w), axis (F, h, w)."
+    "Leaving a box: distance and axis (F, h, w)."
     bound = torch.where(d > 0, hi, lo)
     t = (bound - eye[:, None, None]) / torch.where(d.abs() < 1e-6, 1e-6, d)
     if floor_only:
@@ -89,8 +89,7 @@ def _meet_box(box, number, d, eye, met):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #a7e38dc4
 def _meet(place, shots, d):
-    """Distance, material, coordinates u and v on it (each (F, h, w)) and normal (F, h, w, 3) of what every
-    ray meets."""
+    "Distance, material, u and v on it (F, h, w), normal (F, h, w, 3) of what rays meet."
     met = _meet_room(place, shots, d)
     for i, box in enumerate(place.boxes):
         part = _extent(shots, box)
@@ -150,7 +149,7 @@ def _skyline(place, shots, d, bank, x, y, fov):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #66440d6a
 def _afar(place, shots, d, bank):
-    "Colours of what is far away, (F, h, w, 3)."
+    "Colours (F, h, w, 3) far away."
     if place.map >= 0: return bank.real.view(place.map, d)
     x, y, fov = _bearing(d, shots)
     if place.photo >= 0: return _photo(place, bank, x, y)

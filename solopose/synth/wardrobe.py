@@ -51,7 +51,7 @@ MATERIALS = ('skin', 'hair', 'top', 'bottom', 'skirt', 'socks', 'shoes', 'eyes',
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #e2b112c7
 def _soft(mask, faces, times=5):
-    "A mask (V,) with its edge spread inwards over some rings of triangles, 0..1."
+    "A mask (V,) with an edge that fades inwards, 0..1."
     x = mask.float()
     for _ in range(times):
         total = torch.zeros_like(x).index_add_(0, faces.reshape(-1), x[faces].mean(1).repeat_interleave(3))
@@ -191,7 +191,7 @@ def _on_head(self:OutfitSampler, rng, cut, person, style):
 # %% ../../nbs/synth/24_wardrobe.ipynb #a66d64fe
 @patch
 def _cut(self:OutfitSampler, rng, person, style):
-    "Material and offset (m) of each vertex of the body, for a style: dict of choices."
+    "Material and offset (m) of each vertex."
     cut = _Cut(self.pack.vertices.shape[1])
     for k in ('eyes', 'brows', 'lips'): cut.wear(k, self.pack.region(k), 0.)
     self._below(rng, cut, style)

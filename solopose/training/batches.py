@@ -105,7 +105,7 @@ class StoreSource:
 
 # %% ../../nbs/training/43c_batches.ipynb #48d576ee
 def _clips(recipe, config, store):
-    "The training clips of a store, as they were recorded: `augment` varies them."
+    "The training clips of a store, unvaried."
     from solopose.data.clips import ClipDataset
     return ClipDataset(store, split='train', size=config.image_size, frames=recipe.frames or config.frames,
         target_frame=config.target_frame, features=None, augment=False, seed=recipe.seed)

@@ -52,7 +52,7 @@ def terms(self:MetricsLogger,
 @torch.no_grad()
 def measure(self:MetricsLogger,
     task): # a `PoseTask`
-    "MPJPE (mm) of the averaged weights on the held-out batches."
+    "MPJPE (mm) on the held-out batches."
     net, wrong = task.ema.module.eval(), []
     for b in self.val:
         joints, _ = net.decode(net(b['frames'].to(task.device).float() / 255), how='sharp')
@@ -62,7 +62,7 @@ def measure(self:MetricsLogger,
 # %% ../../nbs/training/43f_callbacks.ipynb #6b72e905
 def curves(
     out): # run folder
-    "Curves of a run over all its sessions: dict of (N,) arrays, NaN where nothing was measured."
+    "Curves of all sessions: dict of (N,) arrays, NaN for gaps."
     rows = _rows(out)
     names = list(dict.fromkeys(k for v in rows.values() for k in v))
     steps = sorted(rows)

@@ -39,7 +39,7 @@ def trunk_turn(
 UPPER = [SKELETON.index(k) for k in ('head', 'neck', 'l_shoulder', 'r_shoulder', 'l_elbow', 'r_elbow',
                                      'l_wrist', 'r_wrist', 'pelvis')]
 def _kept(desk, dice):
-    "Joints (n, 15) that the square holds: the upper body at a desk and in one further picture in ten."
+    "Joints (n, 15) in the square: the upper body at a desk and in a tenth of the rest."
     upper = torch.zeros(len(SKELETON), dtype=torch.bool, device=desk.device)
     upper[UPPER] = True
     if dice: desk = desk | (dice.uniform(len(desk)) < .10)
@@ -175,7 +175,7 @@ def lay_over(
 
 # %% ../../nbs/training/41a_compose.ipynb #b79a8e58
 def _random_angle(uv, wide, dice):
-    "Angle of each square, (n,) rad: mostly near the upright trunk, else near the camera's own."
+    "Angle of each square, (n,) rad: mostly near the trunk's."
     up, length = trunk_turn(uv)
     up = torch.where(length < .1 * wide, 0., up)
     near, off = up + math.radians(12) * dice.normal(len(up)), math.radians(16) * dice.normal(len(up))

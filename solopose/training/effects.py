@@ -50,7 +50,7 @@ def rounded_blocks(
 
 # %% ../../nbs/training/40b_effects.ipynb #64ab5d91
 def _channel(y, k, scale):
-    "Channel k (N, S, S) of YCbCr pictures after JPEG."
+    "Channel k (N, S, S) after JPEG."
     x = F.avg_pool2d(y[:, k:k + 1], 2)[:, 0] if k else y[:, 0]
     table = (_COLOUR if k else _BRIGHT).to(x)
     x = rounded_blocks(x, (table * scale[:, None, None]).clamp(1, 255))
@@ -140,7 +140,7 @@ def sensor(
 def codec(
     x, # clips (n, T, 3, S, S), 0..1
     dice:Dice): # random numbers
-    "Two clips in five through JPEG of quality 12 to 87."
+    "Two clips in five through JPEG."
     pick = (dice.uniform(len(x)) < .4).nonzero()[:, 0]
     if not len(pick): return x
     quality = (12 + 75 * dice.uniform(len(pick))).repeat_interleave(x.shape[1])

@@ -40,7 +40,7 @@ def training_poses(
     pool, # folder of a pool
     pack=None, # body pack to draw from if the pool has no single frames
     most:int=20000): # poses
-    "Pelvis-rooted poses (N, 15, 3) mm of a pool's single frames, evenly picked."
+    "Poses (N, 15, 3) mm of single frames, evenly picked."
     joints = _pool_joints(pool, pack).reshape(-1, len(SKELETON), 3)
     joints = joints[::max(1, len(joints) // most)]
     return torch.from_numpy(joints - joints[:, [PELVIS]])
@@ -88,7 +88,7 @@ VIEWS = dict(azimuth={'front': (-45, 45), 'right side': (45, 135), 'left side': 
 def binned(
     degrees, # (N,)
     bins:dict): # name -> (from, to)
-    "Name of the bin of each angle; angles below the first bin go round."
+    "Name of the bin of each angle; they go round."
     low = min(a for a, _ in bins.values())
     turned = np.where(np.asarray(degrees) < low, np.asarray(degrees) + 360, degrees)
     return np.array([next(k for k, (a, b) in bins.items() if a <= x < b) for x in turned])
@@ -162,7 +162,7 @@ def _action(name):
 
 # %% ../../nbs/training/42_evaluate.ipynb #997270d4
 def _overall(pred, true, blind):
-    "Errors of the model, of its answer smoothed over time, and of the baselines."
+    "Errors of the model, smoothed too, and of the baselines."
     smoothed = torch.as_tensor(smooth(pred.transpose(0, 1), FPS)).transpose(0, 1)
     out = {k: errors(v, true) for k, v in {'model': pred, 'model, calmed': smoothed, **blind}.items()}
     out['model']['interval'] = interval(pred, true)

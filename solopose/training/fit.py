@@ -76,7 +76,7 @@ def _plugins():
 
 # %% ../../nbs/training/43g_fit.ipynb #144bbead
 def _loggers(out, session):
-    "CSV always, TensorBoard where it is installed."
+    "CSV, and TensorBoard if it is there."
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
     where = dict(save_dir=out, name='log', version=f'session_{session:02d}')
     board = [TensorBoardLogger(**where)] if find_spec('tensorboard') else []
@@ -103,7 +103,7 @@ def trainer_for(
 def load_ema(
     checkpoint, # file of a run
     recipe:Recipe): # of the run
-    "The averaged network in a checkpoint, in eval mode."
+    "The averaged network, in eval mode."
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict']
     mark, net = 'ema.module.', build_model(recipe)
     net.load_state_dict({k.removeprefix(mark): v for k, v in state.items() if k.startswith(mark)})
@@ -111,7 +111,7 @@ def load_ema(
 
 # %% ../../nbs/training/43g_fit.ipynb #6490cf1d
 def _held_out(recipe, clips):
-    "Batches of held-out clips for the curve, none if the pool has none of the model's keypoints."
+    "Batches of held-out clips for the curve, none if the pool lacks the keypoints."
     test = Pool(recipe.pool, 'test')
     if not clips or not test or recipe.settings.get('skeleton', SKELETON.name) != SKELETON.name: return []
     test.refresh()

@@ -57,8 +57,7 @@ def forward(self:SurfaceHead,
 def surface_head(
     net, # a `SoloPose`
     weights:tuple): # of `pose_loss`
-    """A `SurfaceHead` if its loss has a weight and makes sense for this network: features in their place
-    in the picture, the camera's axes. Else None."""
+    "A `SurfaceHead` if its loss counts and features have places in the camera's axes; else None."
     if not any(weights[4:]): return None
     return SurfaceHead(net) if net.config.layout == 'video' and net.config.target_frame == 'camera' else None
 

@@ -64,7 +64,7 @@ def _average(net, recipe):
 # %% ../../nbs/training/43e_module.ipynb #618620eb
 @patch
 def configure_model(self:PoseTask):
-    "What must be done before the network is given to several processes, once."
+    "What is done before processes share the network."
     device = pick_device(self.recipe.device)
     if self.trainer.world_size > 1 and self.recipe.sync_norm: self.net = sync_norms(self.net, device)
     if self.recipe.strategy == 'fsdp': self.share_out()

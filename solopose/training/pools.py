@@ -144,7 +144,7 @@ def refresh(self:Pool):
 
 # %% ../../nbs/training/40_pools.ipynb #d95ecd18
 def _read_truth(frames):
-    "The truth of a shard. ValueError if it lacks something."
+    "The truth of a shard, or a ValueError."
     with np.load(_truth_of(frames), allow_pickle=False) as z: truth = {k: z[k] for k in z.files}
     if lacks := [k for k in TRUTH if k not in truth]:
         raise ValueError(f'{frames}: a pool of an older version, without {", ".join(lacks)}; '

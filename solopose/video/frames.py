@@ -123,7 +123,7 @@ def _first_packet(path, track):
 
 # %% ../../nbs/video/18_frames.ipynb #bf6719dc
 def _first_frame(path, c, s):
-    "The first frame that can be decoded, and how it asks to be turned."
+    "The first frame that decodes, and how it is turned."
     frame = next(decode_packets(c, s, []), None)
     if frame is None: return None, None
     asked = exif_matrix(_first_packet(path, s.index)) if s.codec_context.name == 'mjpeg' else None
@@ -295,7 +295,7 @@ class Replay:
 def timed(self:Replay,
     wanted=lambda n: True, # see `Video.timed`
 ):
-    "Generator of (seconds, frame), from memory where it can be."
+    "(seconds, frame), from memory if possible."
     if self.reader is not None: self.reader.join()
     if self.kept is not None or not self.fits:
         yield from self.kept or self.video.timed(wanted)

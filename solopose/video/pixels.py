@@ -104,7 +104,7 @@ HDR = 16, 18 # transfer characteristics of PQ (SMPTE ST 2084) and HLG (ARIB STD-
 def colour_options(
     frame, # a decoded PyAV frame
 ): # keyword arguments of `to_ndarray`
-    "How colours have to be converted: HD that names none has those of television; HDR is tone-mapped."
+    "How colours are converted: HD as television, HDR tone-mapped."
     if frame.color_trc in HDR: return dict(dst_color_trc=1, dst_color_primaries=1)
     return {'src_colorspace': 'ITU709'} if frame.colorspace == 2 and frame.height >= 720 else {}
 

@@ -49,7 +49,7 @@ def why_unreadable(
 
 # %% ../../nbs/video/16_probe.ipynb #2c47ae45
 def _pour(fd, out, wait, name):
-    "Copy a pipe to an open file; VideoError if nothing comes for `wait` seconds."
+    "Copy a pipe to a file; VideoError after `wait` seconds."
     while True:
         if os.name == 'posix' and not select.select([fd], [], [], wait)[0]:
             raise VideoError(f'{name} is a pipe into which nothing was written for {wait:g} s: start the writer first')
