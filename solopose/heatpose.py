@@ -106,8 +106,8 @@ def merged(self:HeatPose,
 # %% ../nbs/04f_heatpose.ipynb #ee62c7dd
 def _check_mask(mask, want):
     "ValueError unless a mask has one value per joint."
-    if mask is not None and mask.shape != want[:-3]:
-        raise ValueError(f'mask {tuple(mask.shape)}: expected {want[:-3]}, one value per joint')
+    if mask is not None and mask.shape != want:
+        raise ValueError(f'mask {tuple(mask.shape)}: expected {want}, one value per joint')
 
 # %% ../nbs/04f_heatpose.ipynb #c639e942
 @patch

@@ -52,7 +52,7 @@ def _flat(seed):
 @patch
 def _chunk(self:People, me, camera, place, light):
     "Light (T, h, w, 3) of one actor by one fixed camera."
-    (w, h), n = camera.size, len(me['maps'])
+    n = len(me['maps'])
     rep = lambda x: np.repeat(np.asarray(x)[None], n, 0)
     crowd, wardrobe, wears = self._dressed([me])
     K, R, t, cast = rep(camera.K), rep(camera.R), rep(camera.t / 1000), np.arange(n)[:, None]
