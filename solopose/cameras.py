@@ -98,7 +98,7 @@ def _check_not_parallel(x, z, up):
     if not up.any() or np.linalg.norm(x) < 1e-6 * np.linalg.norm(up):
         raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
 
-# %% ../nbs/03_cameras.ipynb #f8af6f3f
+# %% ../nbs/03_cameras.ipynb #32191ef6
 def _unit(v): return v / np.linalg.norm(v)
 
 def _viewing(eye, target, up):
@@ -112,7 +112,6 @@ def _viewing(eye, target, up):
     x = _unit(x)
     return np.stack([x, np.cross(z, x), z])
 
-# %% ../nbs/03_cameras.ipynb #32191ef6
 def look_at(eye, # where the camera stands (3,), mm, world
             target, # point in the middle of the picture (3,), mm, world
             up=(0, 0, 1), # direction that is up in the world
@@ -187,7 +186,7 @@ def _lens(camera):
     "(K, distortion, model) of a Camera or a matrix."
     if isinstance(camera, Camera): return camera.K, camera.distortion, camera.model
     if getattr(camera, 'shape', np.shape(camera)) != (3, 3):
-        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
+        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not {tuple(np.shape(camera))}")
     return camera, None, 'opencv'
 
 # %% ../nbs/03_cameras.ipynb #50d6b692

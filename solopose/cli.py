@@ -79,7 +79,7 @@ def one_line(
 def clear_errors(
     name, # of the command
 ):
-    "An error that a user can mend prints one line and exits with 2, Ctrl-C with 130."
+    "Errors that a user can mend are one line and exit code 2, Ctrl-C is 130."
     try: yield
     except KeyboardInterrupt as e: _leave(name, str(e) or 'interrupted; files that are there are whole', 130)
     except (ValueError, OSError, ImportError, FloatingPointError) as e: _leave(name, one_line(e), 2)
@@ -118,7 +118,7 @@ def make_parser(
     parser.error = lambda message: _leave(name, f'{message}; --help lists the options', 2)
     return parser
 
-# %% ../nbs/00d_cli.ipynb #f9d5b4bb
+# %% ../nbs/00d_cli.ipynb #1878788c
 def _name_of(f, script):
     "What a command calls itself: the name of its console script, or of its function in another script."
     name = os.path.basename(script).removesuffix('.exe')
@@ -128,7 +128,6 @@ def _by_script(frame):
     "Was the function called by a script (not from a notebook, a test or another module)?"
     return frame.f_globals.get('__name__') == '__main__' and '__file__' in frame.f_globals
 
-# %% ../nbs/00d_cli.ipynb #1878788c
 def run_command(
     f, # a function with annotated parameters
     name, # of the command

@@ -19,7 +19,7 @@ class SoloPoseConfig:
     layout: str = 'video' # 'video': tokens in (time, rows, columns); 'paper': the stack of section 4.1
     loss: str = 'heatpose' # 'heatpose': volumes, section 4.2; 'mse': coordinates, section 5.4.1
     target_frame: str = 'camera' # 'camera' or 'universal' (section 3.2)
-    aim: str = 'camera' # axes of target_frame 'camera': the film's camera, or 'crop': one that looks at the crop
+    aim: str = 'camera' # axes of target_frame 'camera': those of the film, or of a camera aimed at the 'crop'
     root: str = 'pelvis' # keypoint at the origin of the volume
     frames: int = 8 # frames of a training clip; layout 'video' takes any number
     image_size: int = 128 # side of a frame, px
@@ -79,14 +79,13 @@ def check_numbers(
         raise ValueError(f'volume={c.volume}: nx and ny must be even, the head doubles its grid')
     stages(c.depth, c.merge)
 
-# %% ../nbs/07_config.ipynb #f1d36b15
+# %% ../nbs/07_config.ipynb #fb34765d
 def _check_choices(c):
     "ValueError that names the first word that is not known."
     for k, allowed in {**CHOICES, 'skeleton': tuple(SKELETONS)}.items():
         v = getattr(c, k)
         if v not in allowed: raise ValueError(f'{k}={v!r}: must be one of {", ".join(allowed)}')
 
-# %% ../nbs/07_config.ipynb #fb34765d
 def check_words(
     c, # a `SoloPoseConfig`
 ):

@@ -15,7 +15,8 @@ def pick_device(
     "'cuda' or 'cpu'. ValueError in one line for another name, or for a GPU that is not there."
     if name not in ('auto', 'cpu', 'cuda'): raise ValueError(f'device={name!r}: choose auto, cpu or cuda')
     if name == 'cpu' or torch.cuda.is_available(): return 'cpu' if name == 'cpu' else 'cuda'
-    if name == 'cuda': raise ValueError("device='cuda': there is no CUDA GPU here; choose auto or cpu")
+    if name == 'cuda':
+        raise ValueError("device='cuda': there is no CUDA GPU here; choose auto or cpu")
     return 'cpu'
 
 # %% ../nbs/00e_device.ipynb #80d54a66
@@ -36,6 +37,6 @@ def matrix_rate(
     size:int=2048, # side of the matrices
     dtype=torch.float32, # of the numbers
     n:int=5): # measurements
-    "Floating point operations per second of a matrix product."
+    "Floating point operations per second, at best."
     a = torch.randn(size, size, device=device).to(dtype)
     return 2 * size ** 3 / min([device_seconds(lambda: a @ a, device) for _ in range(n + 1)][1:])

@@ -46,7 +46,7 @@ def must_exist(
     what:str, # it should be
     flag:str, # that names it
     maker:str): # what builds one
-    "FileNotFoundError in one line for a named file that is missing."
+    "FileNotFoundError for a named file that is missing."
     if not path or Path(path).is_file(): return
     raise FileNotFoundError(f'{path}: no such {what}; leave {flag} out, or build one with {maker}')
 
@@ -174,14 +174,13 @@ def read_pickle(path): # file
         except Exception as e:
             raise ValueError(f'{path} is truncated or no pickle ({_one_line(e)}); copy it again') from None
 
-# %% ../nbs/00a_files.ipynb #47104e1f
+# %% ../nbs/00a_files.ipynb #455b4eb2
 def _read_objects(f):
     "What the pickle in an npy file holds; the header has been read."
     rest = f.read() # NumPy has read the header and stands where the pickle begins
     a = _unpickle(io.BytesIO(rest), len(rest))
     return a.item() if isinstance(a, np.ndarray) and a.shape == () else a
 
-# %% ../nbs/00a_files.ipynb #54ca9c9c
 def _read_npy(f):
     "An array of an open npy file; what a pickle in it holds."
     try: a = np.lib.format.read_array(f, allow_pickle=False)
@@ -191,7 +190,6 @@ def _read_npy(f):
     if a.size and not a.itemsize: raise ValueError(f'{a.size} elements of no size')
     return a
 
-# %% ../nbs/00a_files.ipynb #455b4eb2
 def _read_member(z, name):
     with z.open(name) as f: return _read_npy(f)
 

@@ -103,16 +103,15 @@ def merged(self:HeatPose,
     top = p.detach().flatten(-3).amax(-1).clamp_min(torch.finfo(p.dtype).tiny)
     return p.mul_(1/top[..., None, None, None])
 
-# %% ../nbs/04f_heatpose.ipynb #ee62c7dd
+# %% ../nbs/04f_heatpose.ipynb #c639e942
 def _check_mask(mask, want):
     "ValueError unless a mask has one value per joint."
     if mask is not None and mask.shape != want:
         raise ValueError(f'mask {tuple(mask.shape)}: expected {want}, one value per joint')
 
-# %% ../nbs/04f_heatpose.ipynb #c639e942
 @patch
 def _check_pair(self:HeatPose, logits, joints, mask):
-    "ValueError unless logits and mask belong to the joints."
+    "ValueError unless logits and mask fit the joints."
     want = (*joints.shape[:-1], *self.size[::-1])
     if logits.shape != want:
         raise ValueError(f'logits {tuple(logits.shape)} do not match joints {tuple(joints.shape)}: '
@@ -139,7 +138,7 @@ def cross_entropy(self:HeatPose,
         logits = logits.reshape(-1, *self.size[::-1]).contiguous()
         return CrossEntropy.apply(logits, *g, share, used, loss_engine(logits, engine))
 
-# %% ../nbs/04f_heatpose.ipynb #7c02a8ef
+# %% ../nbs/04f_heatpose.ipynb #c275c713
 def _cube_index(mid, nx, ny):
     "Numbers of the 27 voxels about each of the middle ones (N, 3), flat."
     step = torch.arange(-1, 2, device=mid.device)
@@ -147,7 +146,6 @@ def _cube_index(mid, nx, ny):
     first = (mid[:, 0] + nx*(mid[:, 1] + ny*mid[:, 2]))[:, None, None, None]
     return (offset + first).flatten(1)
 
-# %% ../nbs/04f_heatpose.ipynb #c275c713
 @patch
 def _around(self:HeatPose, x, at):
     "27 voxels about each peak (N, 3, 3, 3), and how far their middle is from the peak (N, 3), at walls."
@@ -224,19 +222,17 @@ def _logits(self:HeatPose, logits):
             f'H, W)')
     return (logits if logits.dtype == torch.float64 else logits.float()).reshape(-1, *shape)
 
-# %% ../nbs/04f_heatpose.ipynb #ca0c488a
+# %% ../nbs/04f_heatpose.ipynb #1f93f726
 def _softmax(x):
     "Distributions from logits (N, D, H, W)."
     return x.flatten(1).softmax(-1).view_as(x)
 
-# %% ../nbs/04f_heatpose.ipynb #69f0c33c
 @patch
 def _positions(self:HeatPose, x, p, how):
     "Positions (N, 3) from logits and their distributions, by one of the ways."
     if how in ('local', 'argmax'): return self.peak(x, how == 'local')
     return self.expectation(p if how == 'expectation' else _softmax(2*x))
 
-# %% ../nbs/04f_heatpose.ipynb #1f93f726
 @patch
 def decode(self:HeatPose,
     logits, # (..., J, D, H, W)

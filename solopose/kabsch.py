@@ -17,14 +17,13 @@ def _best_rotation(H):
     turn_back = torch.stack([torch.ones_like(d), torch.ones_like(d), d], -1)
     return (Vt.mT * turn_back[..., None, :]) @ U.mT, S
 
-# %% ../nbs/01_kabsch.ipynb #f7d07828
+# %% ../nbs/01_kabsch.ipynb #ec6abf71
 def _check_pairs(A, B):
     "ValueError for sets of different size."
     n, m = A.shape[-2], B.shape[-2]
     if n != m:
         raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
 
-# %% ../nbs/01_kabsch.ipynb #ec6abf71
 def _sets(a, b):
     "Both sets as tensors; ValueError for shapes that make no pairs."
     A, B = as_tensor(a, 'a'), as_tensor(b, 'b')
@@ -68,7 +67,7 @@ def _check(A, B, w):
         _refuse(~x.isfinite().all(-1).all(-1),
                 f"{name} has NaN or infinite coordinates; give such points weight 0")
 
-# %% ../nbs/01_kabsch.ipynb #e2ddd835
+# %% ../nbs/01_kabsch.ipynb #9992d036
 def _spreads(P, Q, ca, cb, w):
     "Spread of both sets; coincident points are refused."
     spread = [(w[..., None] * x * x).sum((-1, -2)).sqrt() for x in (P, Q)]
@@ -76,7 +75,6 @@ def _spreads(P, Q, ca, cb, w):
         _refuse(s <= 1e-9 * (c.norm(dim=-1).amax(-1) + s), f"the points of {name} coincide")
     return spread
 
-# %% ../nbs/01_kabsch.ipynb #9992d036
 def _check_rank(S, P, Q, ca, cb, w):
     "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
     spread = _spreads(P, Q, ca, cb, w)
@@ -147,14 +145,13 @@ def _rows(x):
 
 def _some(x, at): return (x if x.shape[-1] == 1 else x[..., at]).contiguous()
 
-# %% ../nbs/01_kabsch.ipynb #99d4c2ec
+# %% ../nbs/01_kabsch.ipynb #889a5d7d
 def _fit_part(p, q, share, at):
     "Rotations (9, n), translations (3, n) and whether all are determined, of some of the rows."
     part = (1/3,)*3 if share is None else share[:, at]
     R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
     return R, t, ok.all() and (share is None or (part > 0).all())
 
-# %% ../nbs/01_kabsch.ipynb #faf5b531
 def _fit_parts(p, q, share, n, at_once):
     "Rotations (n, 9) and translations (n, 3) part by part; None where some are not determined."
     out = []
@@ -165,7 +162,6 @@ def _fit_parts(p, q, share, n, at_once):
         out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
     return (torch.cat(x) for x in zip(*out))
 
-# %% ../nbs/01_kabsch.ipynb #889a5d7d
 def _kabsch_triangles(A, B, w, at_once=4096):
     """Rotations (..., 3, 3), translations (..., 3), are all determined? Triangles (..., 3, 3), weights
     (..., 3) or None."""

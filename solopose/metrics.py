@@ -27,13 +27,12 @@ def _counted(mask, pred):
     if not torch.is_tensor(pred): return np.broadcast_to(np.asarray(mask, bool), pred.shape[:-1])
     return torch.as_tensor(mask, device=pred.device).bool().expand(pred.shape[:-1])
 
-# %% ../nbs/08_metrics.ipynb #cfc5bbe9
+# %% ../nbs/08_metrics.ipynb #ca8b5b3e
 def _check_kind(pred, truth):
     "ValueError for numpy and torch together."
     if torch.is_tensor(pred) != torch.is_tensor(truth):
         raise ValueError("pred and truth must both be numpy or both be torch; convert one")
 
-# %% ../nbs/08_metrics.ipynb #4d8928f8
 def _same_kind(pred, truth):
     "Both in floating point; ValueError unless they are of one kind and one shape (..., J, 3)."
     _check_kind(pred, truth)
@@ -41,11 +40,11 @@ def _same_kind(pred, truth):
     if pred.shape == truth.shape and pred.shape[-1:] == (3,) and pred.ndim > 1: return pred, truth
     raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
 
-# %% ../nbs/08_metrics.ipynb #ca8b5b3e
 def _finite(name, x, keep):
     "ValueError for joints that count and are not finite."
     bad = int((keep & ~namespace(x).isfinite(x).all(-1)).sum())
-    if bad: raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
+    if bad:
+        raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
 
 # %% ../nbs/08_metrics.ipynb #99a46179
 def _check_finite(keep, **points):

@@ -29,7 +29,7 @@ def n_transitions(
     distance, # joint to neighbour, any shape, in the unit of c
     c:float, # spacing of the transitional points
 ): # number of side Gaussians, same shape, 0 where the distance is NaN
-    "How many side Gaussians fit between a joint and its neighbour (Eq. 6), rounded down."
+    "Side Gaussians that fit between a joint and its neighbour (Eq. 6)."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
 # %% ../nbs/04_mixture.ipynb #edccd3ce
@@ -78,7 +78,7 @@ class Mixture:
         return (f'{type(self).__name__}({self.skeleton.name!r}, size={self.size}, bounds={self.bounds}, '
                 f'sigma={self.sigma:g}, c={self.c:g}, transition={self.transition!r})')
 
-# %% ../nbs/04_mixture.ipynb #fe1a9195
+# %% ../nbs/04_mixture.ipynb #5f3bfb60
 @patch
 def _check_volume(self:Mixture):
     "ValueError for a volume that cannot hold a distribution."
@@ -86,7 +86,6 @@ def _check_volume(self:Mixture):
         raise ValueError(f'size={self.size}: an axis needs at least 3 voxels to decode between them')
     if min(self.voxel) <= 0: raise ValueError(f'bounds={self.bounds}: give (low, high) with low < high')
 
-# %% ../nbs/04_mixture.ipynb #b7fc1fcc
 @patch
 def _check_gaussians(self:Mixture):
     "ValueError for Gaussians that are none."
@@ -96,7 +95,6 @@ def _check_gaussians(self:Mixture):
     if self.transition_weight < 0:
         raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
 
-# %% ../nbs/04_mixture.ipynb #5f3bfb60
 def _warn_narrow(self):
     "A warning for Gaussians narrower than a voxel."
     edge = max(self.voxel)
@@ -154,7 +152,7 @@ def inside(self:Mixture,
     on = self._on(joints)
     return ((joints >= on.low) & (joints <= on.high)).all(-1)
 
-# %% ../nbs/04_mixture.ipynb #062978a4
+# %% ../nbs/04_mixture.ipynb #8a6a884c
 def _check_joints(joints, skeleton):
     "ValueError for another shape than (..., J, 3)."
     n = len(skeleton)
@@ -162,7 +160,6 @@ def _check_joints(joints, skeleton):
         raise ValueError(
             f'joints {tuple(joints.shape)}: expected (..., {n}, 3) for skeleton {skeleton.name!r}')
 
-# %% ../nbs/04_mixture.ipynb #8a6a884c
 @patch
 def _joints(self:Mixture, joints):
     "Joints as a float tensor of the right shape, or a clear error."
@@ -220,7 +217,7 @@ def yield_to_joint(self:Mixture,
     scale = scale.amin(-1, keepdim=True).clamp(0., 1.)
     return torch.cat([weight[..., :1], weight[..., 1:]*torch.where(scale.isfinite(), scale, 1.)], -1)
 
-# %% ../nbs/04_mixture.ipynb #037cfc92
+# %% ../nbs/04_mixture.ipynb #2a8a73fc
 def _existing_first(mu, sigma, weight):
     "Components that exist come first; as many columns as the fullest joint needs."
     used = weight > 0
@@ -229,7 +226,6 @@ def _existing_first(mu, sigma, weight):
     mu = mu.gather(-2, order[..., None].expand(*order.shape, 3))
     return mu, sigma.gather(-1, order), weight.gather(-1, order)
 
-# %% ../nbs/04_mixture.ipynb #2a8a73fc
 @patch
 def components(self:Mixture,
     joints, # (..., J, 3) in (x, y, z)

@@ -19,8 +19,8 @@ from .weights import describe_weights, fill_model
 # what each name changes in `SoloPoseConfig`
 MODELS = {
     'solopose-small': dict(image_size=192, encoder='blazepose:full', frames=16, width=256, depth=5, heads=8,
-                           encoder_options=dict(parts=('bottleneck', 'folded16', 'folded_pyramid', 'pyramid32',
-                                                       'moments')),
+                           encoder_options=dict(parts=('bottleneck', 'folded16', 'folded_pyramid',
+                                                       'pyramid32', 'moments')),
                            window=(8, 6, 6), head_width=256, volume=(24, 24, 24), bounds=(-1500., 1500.),
                            sigma=88., aim='crop'),
     'solopose-tiny': {},
@@ -60,10 +60,9 @@ def load_weights(
     about = describe_weights(path)
     return fill_model(_described(path, about), path, about)
 
-# %% ../nbs/07c_model.ipynb #d3bf909d
+# %% ../nbs/07c_model.ipynb #712655cf
 def _assets(): return Path(str(resources.files('solopose'))) / 'assets'
 
-# %% ../nbs/07c_model.ipynb #712655cf
 def list_pretrained(
     name='solopose-tiny', # a model's name
 ):
@@ -82,7 +81,7 @@ def shipped_weights(
     name, # a model's name
     tag='shipped', # see `list_pretrained`
 ):
-    "Path of weights that come with the package. ValueError that says which tags there are."
+    "Path of weights of the package. ValueError that says which tags there are."
     tags = list_pretrained(name)
     if tag in tags:
         return _assets() / (f'{name}.safetensors' if tag == 'shipped' else f'{name}.{tag}.safetensors')
@@ -99,15 +98,14 @@ def find_weights(
     is_path = path.is_file() or path.suffix or path.parent.name
     return path if is_path else shipped_weights(name, str(pretrained))
 
-# %% ../nbs/07c_model.ipynb #f82ca7ab
+# %% ../nbs/07c_model.ipynb #2a0754bb
 def _set_trainable(encoder, on):
     "Let the encoder learn, or not."
     encoder.trainable = on
     encoder.requires_grad_(on)
 
-# %% ../nbs/07c_model.ipynb #2a0754bb
 def _pretrained(name, pretrained, trainable_encoder):
-    "A model with weights; ValueError if they belong to another."
+    "A model with its own weights."
     model = load_weights(find_weights(name, pretrained))
     if model.config.name != name:
         raise ValueError(f'{pretrained}: these are weights of {model.config.name!r}, not of {name!r}')
@@ -129,8 +127,10 @@ def create_model(
     **settings, # fields of `SoloPoseConfig` to change
 ):
     "A `SoloPose` by name. ValueError for an unknown name or weights that belong to another model."
-    if name not in MODELS: raise ValueError(f'unknown model {name!r}; there are {", ".join(MODELS)}')
+    if name not in MODELS:
+        raise ValueError(f'unknown model {name!r}; there are {", ".join(MODELS)}')
     if not pretrained: return _untrained(name, settings, encoder_weights, trainable_encoder)
     fixed = [*settings, *(['encoder_weights'] if encoder_weights else [])]
-    if fixed: raise ValueError(f'pretrained weights fix the settings; leave out {", ".join(fixed)}')
+    if fixed:
+        raise ValueError(f'pretrained weights fix the settings; leave out {", ".join(fixed)}')
     return _pretrained(name, pretrained, trainable_encoder)

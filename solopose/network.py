@@ -227,7 +227,7 @@ def encode(self:SoloPose,
 def features(self:SoloPose,
     tokens, # (B, T, 1+H*W, encoder width)
 ):
-    "Features of tokens: (B*T, C, h, w), or (B, C, h, w) in layout 'paper'."
+    "Features (B*T, C, h, w), or (B, C, h, w) in layout 'paper'."
     if tokens.dtype in (torch.float16, torch.float64): tokens = tokens.to(self.temporal.norm.weight.dtype)
     with self.short_floats(): return self.temporal(self.stem(tokens)).flatten(0, 1).permute(0, 3, 1, 2)
 

@@ -121,7 +121,7 @@ def _not_relative(root, away):
 
 # %% ../nbs/00c_poses.ipynb #f0ffaffa
 def _check_root(position, root, unit, skeleton):
-    "ValueError if the root lies far from the origin although positions are said to be relative to it."
+    "ValueError if a root is far from the origin that it is said to be."
     if root is None or unit != 'mm': return
     away = np.linalg.norm(position[:, skeleton.index(root)], axis=1)
     if np.isfinite(away).any() and np.nanmedian(away) > 250:
@@ -139,7 +139,7 @@ def _confidence(confidence, shape):
     "Confidence as (T, J, N); NaN if nobody measured it."
     return np.full(shape, np.nan) if confidence is None else to_numpy(confidence).reshape(shape)
 
-# %% ../nbs/00c_poses.ipynb #296c6725
+# %% ../nbs/00c_poses.ipynb #f3793900
 def _check_frame(frame, attrs, fps):
     "ValueError for a coordinate frame without axes, or a rate that is none."
     if frame not in AXES and 'axes' not in attrs:
@@ -148,7 +148,6 @@ def _check_frame(frame, attrs, fps):
     if not 0 < fps < np.inf:
         raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
 
-# %% ../nbs/00c_poses.ipynb #f3793900
 def _names(individuals, n):
     "A name for each of n people; id_0, id_1, ... unless they are given."
     names = list(individuals or [f'id_{i}' for i in range(n)])
@@ -221,7 +220,7 @@ def _check_size(ds):
 def check_poses(ds, # dataset to check
                 frame=None, # frame that is required, None accepts any
                 unit='mm'): # unit that is required, None accepts any
-    "Raise a clear `ValueError` unless `ds` is a pose dataset in the given frame and unit; returns `ds`, its dimensions by today's names."
+    "`ds` with today's names of dimensions; ValueError unless it is a pose dataset in that frame and unit."
     ds = rename_dims(ds)
     _check_layout(ds)
     for name, want in (('frame', frame), ('unit', unit)):
@@ -237,7 +236,8 @@ def _check_keypoints(ds, skeleton):
     "ValueError for a keypoint that is missing."
     missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
     if missing:
-        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
+        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() "
+                         f"first")
 
 # %% ../nbs/00c_poses.ipynb #1ee1112a
 def to_tensor(ds, # pose dataset

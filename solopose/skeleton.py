@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastcore.basics import patch
 
-# %% ../nbs/00_skeleton.ipynb #73098758
+# %% ../nbs/00_skeleton.ipynb #670f88f1
 def _check_used(skeleton, name, joints):
-    "ValueError for a joint that the tree or a recipe names alone."
+    "ValueError for a joint that is only used."
     used = [*skeleton.parent_of, *skeleton.parent_of.values()]
     used += [j for names in skeleton.made_of.values() for j in names]
     for j in used:
         if j not in joints:
             raise ValueError(f"skeleton {name!r} has no joint {j!r}; it has {', '.join(joints)}")
 
-# %% ../nbs/00_skeleton.ipynb #670f88f1
 def _check_names(skeleton):
     "ValueError for a joint named twice, or named in the tree alone."
     name, joints = skeleton.name, skeleton.joints

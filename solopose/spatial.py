@@ -26,7 +26,7 @@ def grid_tokens(
     x, # features, (N, C, H, W) or (N, H, W, C)
     width=None, # C, to recognise the second form
 ):
-    "Tokens (N, 1+H*W, C) of a grid: its mean, then its cells."
+    "Tokens (N, 1+H*W, C): the mean, then the cells."
     if width and x.shape[1] != width and x.shape[-1] == width: x = x.permute(0, 3, 1, 2)
     grid = x.flatten(2).transpose(1, 2)
     return torch.cat([grid.mean(1, keepdim=True), grid], 1)
@@ -76,17 +76,17 @@ class ClipTower(nn.Module):
         self.vit = (hasattr(body, 'class_embedding')
                     or hasattr(getattr(body, 'trunk', None), 'num_prefix_tokens'))
 
-# %% ../nbs/05_spatial.ipynb #03baa151
+# %% ../nbs/05_spatial.ipynb #eea00b39
 @patch
 def _block(self:ClipTower, x):
     "The tokens of one block: the grid, and what stands before it."
     plain = getattr(self.body, 'attn_pool', None) is None
     vit = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain)
     block = 1 if self.index is None else [self.index]
-    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **vit if self.vit else {})
+    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True,
+                                          **vit if self.vit else {})
     return out['image_intermediates'][-1], out.get('image_intermediates_prefix')
 
-# %% ../nbs/05_spatial.ipynb #eea00b39
 @patch
 def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
@@ -99,7 +99,7 @@ def forward(self:ClipTower,
 
 # %% ../nbs/05_spatial.ipynb #6f4bb279
 def _read_torch(path):
-    "Tensors of a file of torch.save; code in it is refused."
+    "Tensors of a file of torch.save."
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
@@ -116,7 +116,7 @@ def read_state(
         return load_file(path)
     return _read_torch(path)
 
-# %% ../nbs/05_spatial.ipynb #d3f7f6b1
+# %% ../nbs/05_spatial.ipynb #651b5a66
 def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
     "The tensors under the first prefix that there is, without it; all of them if there is none."
     for prefix in prefixes:
@@ -124,7 +124,6 @@ def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
         if part: return part
     return state
 
-# %% ../nbs/05_spatial.ipynb #651b5a66
 def _check_tower(path, state, want):
     "ValueError unless a file has the tensors that a tower needs."
     bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
@@ -221,7 +220,7 @@ def _timm_tower(arch, tag, path, image_size, out_index, extra):
     size = image_size or cfg.get('input_size', (3, 224, 224))[-1]
     return tower, size, cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
 
-# %% ../nbs/05_spatial.ipynb #a8baccda
+# %% ../nbs/05_spatial.ipynb #34e69946
 def _clip_visual(arch, tag, image_size, extra):
     "The image half of an open_clip model; the text half is dropped."
     import open_clip
@@ -230,7 +229,6 @@ def _clip_visual(arch, tag, image_size, extra):
         return open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
                                       device=torch.get_default_device(), **extra).visual
 
-# %% ../nbs/05_spatial.ipynb #34e69946
 def _clip_tower(arch, tag, path, image_size, out_index, extra):
     "(tower, image size, mean, std) of the image half of an open_clip model."
     net = _clip_visual(arch, tag, image_size, extra)
@@ -253,7 +251,7 @@ def measure(
     tower, # a `GridTower` or `ClipTower`
     size, # side of its pictures, px
 ):
-    "Grid (H, W) and width C of a tower's tokens, by asking it."
+    "Grid (H, W), width of its tokens."
     tower.eval()
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)

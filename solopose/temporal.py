@@ -73,7 +73,7 @@ def fit_window(
     pairs = [(s, 0) if s <= w else (w, k) for s, w, k in zip(size, window, shift)]
     return tuple(w for w, _ in pairs), tuple(k for _, k in pairs)
 
-# %% ../nbs/06_temporal.ipynb #50d693e2
+# %% ../nbs/06_temporal.ipynb #3ca85722
 def _wrapped(axis, s, w, k, device):
     "Places along an axis of the rolled grid, and which of them were wrapped."
     full = -(-s // w) * w
@@ -81,7 +81,6 @@ def _wrapped(axis, s, w, k, device):
     wrapped = at >= full
     return at, wrapped, full
 
-# %% ../nbs/06_temporal.ipynb #3ca85722
 def _regions(size, window, shift, device):
     "For each place of the rolled grid the number of its region, and whether it is padding."
     region, pad = 0, False

@@ -54,7 +54,7 @@ def _chunk_mark(path):
 
 # %% ../nbs/05b_token_cache.ipynb #a688bc79
 def _about(path):
-    "What a cache says; ValueError if it is none."
+    "What a cache says about itself."
     try: about = json.loads((Path(path) / 'about.json').read_text())
     except (OSError, ValueError): about = {}
     if about.get('format') == 'solopose tokens': return about
@@ -63,7 +63,7 @@ def _about(path):
 
 # %% ../nbs/05b_token_cache.ipynb #b7a87e32
 def _same_cache(path, about, want):
-    "ValueError that names the first difference from what is wanted."
+    "ValueError that names the first difference."
     bad = next((k for k in want if about.get(k) != want[k]), None)
     if bad:
         raise ValueError(
@@ -75,7 +75,7 @@ def _identity(encoder):
     "What tells one encoder from another."
     return dict(encoder=encoder.name, image_size=encoder.image_size, weights=encoder.fingerprint())
 
-# %% ../nbs/05b_token_cache.ipynb #a08c16bb
+# %% ../nbs/05b_token_cache.ipynb #62496031
 class TokenCache:
     "Tokens kept by `cache_tokens`: `cache[numbers]`, numbers of any shape, gives float16 (*shape, 1+H*W, C)."
     def __init__(self,
@@ -94,7 +94,6 @@ class TokenCache:
         return (f'TokenCache({len(self)} frames of {self.shape[1]} x {self.shape[2]}, '
                 f'{self.about["encoder"]}, {self.about["source"]!r})')
 
-# %% ../nbs/05b_token_cache.ipynb #62496031
 @patch
 def _numbers(self:TokenCache, index):
     "Frame numbers as a tensor; IndexError for a number outside."
@@ -106,7 +105,7 @@ def _numbers(self:TokenCache, index):
 
 # %% ../nbs/05b_token_cache.ipynb #edec96c5
 def _read_chunk(path, first, chunk, needed, out):
-    "Put the tokens of one file where they are needed."
+    "Put tokens of one file in place."
     from safetensors import safe_open
     here = (needed >= first) & (needed < first + chunk)
     at = needed[here] - first
@@ -125,13 +124,12 @@ def __getitem__(self:TokenCache,
         _read_chunk(self.path, first, chunk, needed, out)
     return out[place]
 
-# %% ../nbs/05b_token_cache.ipynb #947f8a35
+# %% ../nbs/05b_token_cache.ipynb #f2b4c29e
 def _other_frames(path, first, n):
     raise ValueError(
         f'{path}: frames {first} to {first + n - 1} are not those the cache was made of; '
                      'choose another folder or delete this one')
 
-# %% ../nbs/05b_token_cache.ipynb #f2b4c29e
 @torch.inference_mode()
 def _encode_chunk(encoder, x, batch, first):
     "Tokens (N, 1+H*W, C) of one chunk, float16, on the CPU."
@@ -159,20 +157,19 @@ def _write_about(path, about):
     with whole_file(path / 'about.json', sync=True) as draft: draft.write_text(json.dumps(about))
 
 def _begin_cache(path, want):
-    "Make the folder, or check the cache that is in it."
+    "Make the folder, or check what is in it."
     path.mkdir(parents=True, exist_ok=True)
     if (path / 'about.json').exists(): _same_cache(path, _about(path), want)
     elif any(path.iterdir()):
         raise ValueError(f'{path}: not empty and no cache of tokens; choose another folder')
     else: _write_about(path, want)
 
-# %% ../nbs/05b_token_cache.ipynb #80591805
+# %% ../nbs/05b_token_cache.ipynb #ff23f5ff
 def _wanted(encoder, chunk, source):
     "What a cache of this encoder's tokens says about itself."
     tokens = [1 + math.prod(encoder.grid), encoder.width]
     return dict(format='solopose tokens', **_identity(encoder), tokens=tokens, chunk=chunk, source=source)
 
-# %% ../nbs/05b_token_cache.ipynb #af4b06c7
 @contextmanager
 def _in_eval_mode(net):
     "A network in eval mode, and as it was afterwards."
@@ -180,7 +177,6 @@ def _in_eval_mode(net):
     try: yield net.eval()
     finally: net.train(was)
 
-# %% ../nbs/05b_token_cache.ipynb #ff23f5ff
 def _encode_all(encoder, frames, path, chunk, batch, bar):
     "Encode a stream chunk by chunk; the number of frames."
     stream, first = iter(frames), 0

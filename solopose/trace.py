@@ -57,13 +57,12 @@ def trace(
     return [dict(part=k, shape=s, parameters=size(k), macs=flops.get(k, 0) / 2 / T)
             for k, s in shapes.items()]
 
-# %% ../nbs/07d_trace.ipynb #488408bf
+# %% ../nbs/07d_trace.ipynb #2354b494
 def _box(fig, r, x, low, tall):
     "The box alone."
     fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
                   fillcolor=_COLOURS.get(r['part'], '#8fbf8f'), line_width=1)
 
-# %% ../nbs/07d_trace.ipynb #2354b494
 _COLOURS = dict(encoder='#7aa6d8', stem='#b9b9b9', temporal='#e3a35f')
 _ARROW = dict(showarrow=True, arrowhead=2, axref='x', ayref='y', text='')
 
@@ -80,14 +79,13 @@ def _part_box(fig, r, x, low, says):
     fig.add_annotation(x=x, y=low - tall - .15, text=_caption(r, says), showarrow=False, yanchor='top',
                        font_size=10)
 
-# %% ../nbs/07d_trace.ipynb #624a04c7
+# %% ../nbs/07d_trace.ipynb #9fccd07a
 def _row_of_boxes(fig, rows, says):
     "The parts from left to right, with arrows between them."
     for i, r in enumerate(rows):
         _part_box(fig, r, i, 0, says)
         fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **_ARROW)
 
-# %% ../nbs/07d_trace.ipynb #9fccd07a
 def _side_boxes(fig, rows, last, says):
     "The parts that branch off below the last one."
     for r in rows:

@@ -171,7 +171,7 @@ def _nobody_upright(n, angle, max_tilt):
     raise ValueError(f"none of {n} frames is upright: the smallest tilt is {np.nanmin(angle):.0f} "
                      f"degrees; raise max_tilt={max_tilt} or give up=")
 
-# %% ../nbs/02_universal.ipynb #cecdb1d0
+# %% ../nbs/02_universal.ipynb #a0aab6b1
 def _kmeans(x, clusters):
     "k-means of rows (N, D), in one thread."
     from sklearn.cluster import KMeans
@@ -179,7 +179,6 @@ def _kmeans(x, clusters):
     with _threads().limit(limits=1): fit = KMeans(clusters, n_init=4, random_state=0).fit(x)
     return fit
 
-# %% ../nbs/02_universal.ipynb #a0aab6b1
 def _upright(points, up, max_tilt, skeleton):
     "Numbers of the frames with a whole and upright upper body; ValueError if there is none."
     usable = np.isfinite(points[:, [skeleton.index('pelvis'), *upper_body(skeleton)]]).all((1, 2))
@@ -242,10 +241,12 @@ def check_facing(points, # joints (T, J, 3), mm, numpy or torch
     points = to_numpy(points).astype(float)
     agreement = _agreement(points, up, skeleton)
     if agreement < least:
-        raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): left and right "
-                         "are exchanged, the fit would turn the person by 180 degrees; " + _REMEDY)
+        raise ValueError(f"knees and head point against the shoulders (agreement {agreement:.2f}): "
+                         "left and right are exchanged, the fit would turn the person by 180 degrees; "
+                         + _REMEDY)
     if np.nanmedian(twist(points, skeleton)) >= 0: return agreement
-    raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; " + _REMEDY)
+    raise ValueError("hips and shoulders disagree about left and right: arms or legs are exchanged; "
+                     + _REMEDY)
 
 # %% ../nbs/02_universal.ipynb #a1ef8236
 def _fit_one(points, reference, frame, up, key, check, max_tilt, skeleton, where=''):

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 # %% ../nbs/09_viz.ipynb #8f196a29
 def browser_path(): # path, or None
-    "The browser that draws figures: `BROWSER_PATH`, else the first one found."
+    "The browser that draws figures: `BROWSER_PATH`, else any."
     names = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
     path = os.environ.get('BROWSER_PATH') or next(filter(None, map(shutil.which, names)), None)
     return path if path and Path(path).exists() else None
@@ -47,7 +47,8 @@ CONFIG = dict(displaylogo=False, responsive=True, showSendToCloud=False)
 # %% ../nbs/09_viz.ipynb #c8274a0a
 def _palette(png):
     "The same PNG with at most 128 colours."
-    few = Image.open(io.BytesIO(png)).convert('RGB').quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = Image.open(io.BytesIO(png)).convert('RGB').quantize(128, Image.Quantize.MEDIANCUT,
+                                                              dither=Image.Dither.NONE)
     few.save(out := io.BytesIO(), 'PNG', optimize=True)
     return out.getvalue()
 
@@ -108,7 +109,8 @@ def _sheet_inputs(images, labels, size):
     if not images: raise ValueError('a contact sheet needs at least one picture, got none')
     if labels is not None and len(labels) != len(images):
         raise ValueError(f'{len(labels)} labels for {len(images)} pictures: give one each')
-    smaller = lambda i: i.resize([max(1, round(s * size / max(i.size))) for s in i.size], Image.Resampling.BOX)
+    smaller = lambda i: i.resize([max(1, round(s * size / max(i.size))) for s in i.size],
+                                 Image.Resampling.BOX)
     return [smaller(i) for i in images] if size else images, labels
 
 # %% ../nbs/09_viz.ipynb #3fe9d9eb
@@ -148,7 +150,7 @@ def jpeg(
     as_image(image).save(buffer, 'JPEG', quality=quality)
     return Shown(buffer.getvalue(), format='jpeg')
 
-# %% ../nbs/09_viz.ipynb #84dd79c6
+# %% ../nbs/09_viz.ipynb #11883ae4
 def read_curves(
     path, # csv file with a header
 ): # dict column -> (N,) floats, NaN where a cell is empty
@@ -161,7 +163,6 @@ def read_curves(
         except ValueError: return None
     return {k: c for k in rows[0] if k and (c := column(k)) is not None}
 
-# %% ../nbs/09_viz.ipynb #9b1a908c
 def _curve(x, y, name):
     "One curve, without its gaps."
     import plotly.graph_objects as go
@@ -169,10 +170,10 @@ def _curve(x, y, name):
     return go.Scatter(x=x[known].round(4).tolist(), y=[float(f'{v:.5g}') for v in y[known]], name=name,
                       mode='lines+markers' if known.sum() < 40 else 'lines')
 
-# %% ../nbs/09_viz.ipynb #11883ae4
 def _chart_layout(title, height, x_title, y_title, log):
     "A plain layout with the legend inside."
-    return dict(template='none', title=dict(text=title, font_size=15), height=height, xaxis_title=x_title, showlegend=True,
+    return dict(template='none', title=dict(text=title, font_size=15), height=height, xaxis_title=x_title,
+                showlegend=True,
                 yaxis=dict(title=y_title, type='log' if log else 'linear', automargin=True),
                 margin=dict(l=60, r=10, t=40 if title else 10, b=45), legend=dict(x=1, xanchor='right', y=1))
 

@@ -81,14 +81,14 @@ def _parsed(path, about):
 def describe_weights(
     path, # a file written by `save_weights`
 ):
-    "What a file of weights says about itself. ValueError if it is missing or not ours."
+    "What a file says about itself. ValueError if it is missing or not ours."
     about = _header(path)
     if about.get('format') != '"solopose"':
         raise ValueError(
             f'{path}: no solopose weights (the file does not say so); write them with save_weights')
     return _parsed(path, about)
 
-# %% ../nbs/07b_weights.ipynb #c01f220e
+# %% ../nbs/07b_weights.ipynb #1b33b2a8
 def _check_skeleton(path, said, order, skeleton):
     "ValueError unless the joints are those of the model, in their order."
     name, joints = skeleton.name, skeleton.joints
@@ -97,15 +97,14 @@ def _check_skeleton(path, said, order, skeleton):
     if order != joints:
         raise ValueError(f'{path}: its joints are {", ".join(order)}; {name} has {", ".join(joints)}')
 
-# %% ../nbs/07b_weights.ipynb #6f611dd5
 def _check_meaning(path, about, skeleton):
-    "ValueError unless unit and joints are those of the model."
-    unit, said, order = about.get('unit'), about.get('skeleton', skeleton.name), tuple(about.get('joints', ()))
+    "ValueError for other units or joints."
+    unit, said = about.get('unit'), about.get('skeleton', skeleton.name)
+    order = tuple(about.get('joints', ()))
     if unit != 'mm':
         raise ValueError(f'{path}: lengths are in {unit!r}; this version works in mm')
     _check_skeleton(path, said, order, skeleton)
 
-# %% ../nbs/07b_weights.ipynb #1b33b2a8
 def _check_finite(path, state):
     "ValueError for numbers that are not finite."
     odd = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]

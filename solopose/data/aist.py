@@ -47,14 +47,13 @@ def read_splits(root): # folder of the annotation
     files = {s: Path(root) / 'splits' / f'pose_{s}.txt' for s in ('train', 'val', 'test')}
     return {name: s for s, f in files.items() if f.exists() for name in read_lines(f)}
 
-# %% ../../nbs/data/33_aist.ipynb #13bf272f
+# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def _setting_camera(c):
     "The camera of one entry of a setting."
     return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(),
                   np.array(c['translation'], float) * 10,
                   tuple(c['size']), c['distortions'], c['name'])
 
-# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def read_setting(path): # cameras/setting*.json
     "The nine cameras of a setting, mm; TakeError if it is damaged."
     path = Path(path)
@@ -141,7 +140,7 @@ class _Release:
                     head='nose',
                     views=[_view(name, c, self.videos) for c in cameras], split=self.split.get(name, ''))
 
-# %% ../../nbs/data/33_aist.ipynb #f8070e5f
+# %% ../../nbs/data/33_aist.ipynb #9ad286a5
 def _mapping(table):
     "Sequence -> setting, of cameras/mapping.txt."
     rows = [l.split() for l in read_lines(table)]
@@ -151,14 +150,12 @@ def _mapping(table):
                         'take it from the zip of the cameras')
     return dict(rows)
 
-# %% ../../nbs/data/33_aist.ipynb #c5683e8c
 def _video_folder(root, videos):
     "Where the films are, None if nobody has them."
     if not videos: return root / 'videos' if (root / 'videos').is_dir() else None
     if Path(videos).is_dir(): return Path(videos)
     raise TakeError(f'{videos} is no folder of videos')
 
-# %% ../../nbs/data/33_aist.ipynb #9ad286a5
 def _open_release(root, videos):
     "The tables of a download."
     withdrawn = root / 'ignore_list.txt'
@@ -199,13 +196,12 @@ def sequence_name(subject, # dancer, 'd01' .. 'd30'
     parse_name(name)
     return name
 
-# %% ../../nbs/data/33_aist.ipynb #8d23fdd0
+# %% ../../nbs/data/33_aist.ipynb #30ca5158
 def _check_recorded(r):
     "TakeError for other cameras or another rate."
     if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
     if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
 
-# %% ../../nbs/data/33_aist.ipynb #30ca5158
 def _same_camera(a, b): return all(np.array_equal(x, y) for x, y in ((a.K, b.K), (a.R, b.R), (a.t, b.t)))
 
 def _by_setting(recorded):
@@ -218,7 +214,7 @@ def _by_setting(recorded):
             raise TakeError(f'{r.action} has cameras of its own; all sequences of {setting} share theirs')
     return {s: [turn_camera(c) for c in cameras] for s, cameras in out.items()}
 
-# %% ../../nbs/data/33_aist.ipynb #12287372
+# %% ../../nbs/data/33_aist.ipynb #650b4bf6
 def _write_pickle(path, held):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(held, protocol=4))
@@ -234,7 +230,6 @@ def _write_take(root, name, r, rng):
     for view, video in zip(VIEWS, r.videos or ()):
         write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
 
-# %% ../../nbs/data/33_aist.ipynb #650b4bf6
 def _write_lists(root, names, ignore, split):
     "Which cameras, which sequences are withdrawn, and the three splits."
     lines = lambda words, end='\n': ''.join(f'{w}{end}' for w in words)

@@ -24,21 +24,20 @@ def _pair(text):
 
 # %% ../../nbs/data/36_augmotion.ipynb #84c67695
 def _named(data, **flags):
-    "(name, path) of every data set that the command was given; ValueError if there is none."
+    "(name, path) of every data set; ValueError for none."
     found = [(k, v) for k, v in flags.items() if v]
     for d in [data] if isinstance(data, str) else data:
         found.append(_pair(d))
     if found: return found
     raise ValueError(f'no data set: give at least one of --{", --".join(SOURCES)}, or --data NAME=PATH')
 
-# %% ../../nbs/data/36_augmotion.ipynb #2a52749a
+# %% ../../nbs/data/36_augmotion.ipynb #18d1e354
 def _origins(found):
     "What was skipped, and the folder of every data set."
     skipped = [(name, n, why) for name, _, takes in found for n, why in takes.skipped]
     roots = {t.dataset: str(path) for _, path, takes in found for t in takes}
     return skipped, roots
 
-# %% ../../nbs/data/36_augmotion.ipynb #18d1e354
 def _build_from(named, out, collection, workers, cluster):
     "Read the data sets and build their collection; the path of the store."
     found = [(name, Path(path).expanduser().resolve(), read_source(name, path)) for name, path in named]
@@ -71,6 +70,7 @@ def solopose_augmotion(
     collection = Collection(fps, window, step, interpolation, frame, scope, reference, split, seed)
     named = _named(data, h36m=h36m, mads=mads, aist=aist, mpi=mpi)
     try: store = _build_from(named, out, collection, workers, cluster)
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; the same command goes on with {out}') from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'stopped; the same command goes on with {out}') from None
     print(report_text(read_report(store)))
     print(store)

@@ -130,7 +130,7 @@ def _locked(path, out):
         with FileLock(path, timeout=0): yield
     except Timeout: raise ValueError(f'another build of {out} is running: wait for it or end it') from None
 
-# %% ../../nbs/data/35e_build.ipynb #a29394e7
+# %% ../../nbs/data/35e_build.ipynb #1ebefd12
 def make_plan(takes, # of Take
               collection, # Collection
               roots): # dict: data set -> folder it was read from
@@ -144,7 +144,6 @@ def make_plan(takes, # of Take
     return takes, dict(version=1, collection=asdict(collection), takes=rows,
                        roots={k: str(v) for k, v in (roots or {}).items()})
 
-# %% ../../nbs/data/35e_build.ipynb #a2f6f2a6
 def _same_settings(old, plan, out):
     "ValueError that names the first other setting."
     for part in ('collection', 'roots'):
@@ -154,7 +153,6 @@ def _same_settings(old, plan, out):
             raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, '
                              'or another --out')
 
-# %% ../../nbs/data/35e_build.ipynb #1ebefd12
 def _other_data(out, changed):
     raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
                      f'({len(changed)} such takes); bring the data back, or give another --out')
@@ -211,7 +209,7 @@ def _index(work, paths, collection, plan, skipped):
         (work / 'indexed').touch()
     return tables, parts
 
-# %% ../../nbs/data/35e_build.ipynb #e7e2eeab
+# %% ../../nbs/data/35e_build.ipynb #5c00e114
 def _write_shards(work, paths, collection, plan, skipped, progress):
     "The tables and long arrays of a build whose takes are read."
     tables, parts = _index(work, paths, collection, plan, skipped)
@@ -219,7 +217,6 @@ def _write_shards(work, paths, collection, plan, skipped, progress):
     run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
               progress)
 
-# %% ../../nbs/data/35e_build.ipynb #d33d11f6
 def _work(work, takes, collection, plan, skipped, progress):
     "All units of a build, those that are done left out; the store is whole afterwards."
     (work / 'parts').mkdir(exist_ok=True)
@@ -230,7 +227,6 @@ def _work(work, takes, collection, plan, skipped, progress):
     consolidate(work / 'store')
     write_manifest(work / 'store')
 
-# %% ../../nbs/data/35e_build.ipynb #5c00e114
 def _finish_build(work, out, takes, plan, collection, skipped, progress):
     "Do what is left of a build; move its store."
     if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)

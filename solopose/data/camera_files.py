@@ -15,7 +15,7 @@ from .mpi_files import read_skeletool
 from .takes import TakeError, damaged, open_file
 from ..files import read_pickle
 
-# %% ../../nbs/data/34a_camera_files.ipynb #4724cc60
+# %% ../../nbs/data/34a_camera_files.ipynb #9cc0967b
 KNOWN_SLIPS = {(2048, 204): (2048, 2048)} # size in the file -> true size, px
 
 def _picture_size(path, c):
@@ -27,7 +27,6 @@ def _picture_size(path, c):
                   f'taken as {true[0]} x {true[1]}')
     return true
 
-# %% ../../nbs/data/34a_camera_files.ipynb #63d22b56
 def _motion(key, c):
     "World to camera, mm; none for the test set."
     if 'R' not in c: return np.eye(3), np.zeros(3)
@@ -35,7 +34,6 @@ def _motion(key, c):
     if isinstance(key, tuple): return R.T, -R.T @ T # Human3.6M: camera to world, and the centre
     return R, T # MPI-INF-3DHP: world to camera
 
-# %% ../../nbs/data/34a_camera_files.ipynb #9cc0967b
 def _mmpose_camera(path, key, c):
     "One camera of mmpose."
     (fx, fy), (cx, cy), (R, t) = np.ravel(c['f']), np.ravel(c['c']), _motion(key, c)

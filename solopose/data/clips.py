@@ -178,7 +178,7 @@ def pictures(self:ClipDataset,
 
 # %% ../../nbs/data/37_clips.ipynb #f8f78311
 def _pictures_in(folder, most):
-    "The pictures of a folder; VideoError if there are not more than `most`."
+    "The pictures of a folder; VideoError if there are too few."
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
     if not len(files) > most:
         raise VideoError(f'{folder} has {len(files)} pictures, but number {most + 1} is wanted: '
@@ -216,7 +216,7 @@ def mirror_clip(sample, # of a `ClipDataset`, arrays
                         mask=sample['mask'][:, m], visible=sample['visible'][:, m])
     return out | ({'frames': sample['frames'][:, :, ::-1]} if 'frames' in sample else {})
 
-# %% ../../nbs/data/37_clips.ipynb #8da7405b
+# %% ../../nbs/data/37_clips.ipynb #37db21ee
 def _counting(self, p, take):
     "Which joints of a take count."
     mask = np.isfinite(p).all(-1)
@@ -224,7 +224,6 @@ def _counting(self, p, take):
         mask[:, SKELETON.index('head')] = False
     return mask
 
-# %% ../../nbs/data/37_clips.ipynb #37db21ee
 @patch
 def _labels(self:ClipDataset, clip, camera, universal, uv, box, picture):
     "Joints, uv, mask and visible of a sample, arrays."
@@ -236,7 +235,7 @@ def _labels(self:ClipDataset, clip, camera, universal, uv, box, picture):
 
 # %% ../../nbs/data/37_clips.ipynb #e75724f7
 def _as_tensors(sample):
-    "Tensors as networks want them; a missing joint is 0 and masked."
+    "Tensors as networks want them; missing joints are 0."
     out = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
     if 'frames' in out: out['frames'] = out['frames'].permute(0, 3, 1, 2).contiguous()
     return out | dict(joints=out['joints'].nan_to_num(0.).float(), uv=out['uv'].float())
@@ -258,7 +257,7 @@ def _augmentation(self:ClipDataset, clip):
     first = int(rng.integers(self.ds.attrs['collection']['window'] - self.frames + 1))
     return rng, first, dict(zoom=np.exp(rng.normal(0, .08)), shift=rng.normal(0, .03, 2)), rng.random() < .5
 
-# %% ../../nbs/data/37_clips.ipynb #1592836c
+# %% ../../nbs/data/37_clips.ipynb #d1545809
 @patch
 def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
     "Pictures or features of a clip, the box, and the size of the picture."
@@ -267,7 +266,6 @@ def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
     return self.pictures(view, numbers,
                          lambda size: clip_box(self.pixels(camera, view, size), size, **jitter))
 
-# %% ../../nbs/data/37_clips.ipynb #6d58b378
 @patch
 def _check_known(self:ClipDataset, view):
     "ValueError if the camera wanted is unknown."
@@ -275,7 +273,6 @@ def _check_known(self:ClipDataset, view):
         raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
                          f"its joints can only be had with target_frame='universal'")
 
-# %% ../../nbs/data/37_clips.ipynb #d1545809
 @patch(as_prop=True)
 def _sideways(self:ClipDataset):
     "The axis that a mirrored clip turns round."
@@ -295,7 +292,7 @@ def __getitem__(self:ClipDataset,
     sample['features' if self.features else 'frames'] = recolour(seen, rng) if self.augment else seen
     return _as_tensors(mirror_clip(sample, self._sideways) if mirrored else sample)
 
-# %% ../../nbs/data/37_clips.ipynb #17c1b144
+# %% ../../nbs/data/37_clips.ipynb #e4cae975
 def _begin_features(dataset, out, name):
     "Say what a folder of features is made from; ValueError if it holds others."
     store = file_hash(Path(dataset.store) / 'about' / 'manifest.json')
@@ -306,7 +303,6 @@ def _begin_features(dataset, out, name):
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, about)
 
-# %% ../../nbs/data/37_clips.ipynb #e4cae975
 @patch
 def _plain(self:ClipDataset, clip):
     "Crops, box and picture size of a clip as it is."
@@ -336,5 +332,6 @@ def cache_features(dataset, # ClipDataset without augmentation
     out = Path(out)
     _begin_features(dataset, out, name)
     missing = [int(c) for c in dataset.clips if not _feature_file(out, c).exists()]
-    for clip in tqdm(missing, 'encoding clips', disable=not progress): _encode_clip(dataset, clip, encode, out)
+    for clip in tqdm(missing, 'encoding clips', disable=not progress):
+        _encode_clip(dataset, clip, encode, out)
     return out

@@ -20,7 +20,7 @@ from .plausible import body_size
 from .recorded import native_joints, write_frames
 from .takes import Take, Takes, TakeError, View, damaged, video_head
 
-# %% ../../nbs/data/31_h36m.ipynb #38d7c5e7
+# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def _cdf():
     try: import cdflib
     except ModuleNotFoundError:
@@ -28,7 +28,6 @@ def _cdf():
                           'the files of Human3.6M need pip install "solopose[datasets]"') from None
     return cdflib
 
-# %% ../../nbs/data/31_h36m.ipynb #b21b51a0
 def _pose_of(path):
     "The variable `Pose` of a CDF file."
     cdflib = _cdf()
@@ -36,7 +35,6 @@ def _pose_of(path):
     except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
     return pose
 
-# %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def read_cdf(path, # file
              space=3): # coordinates of a joint: 3, or 2 for D2_Positions
     "Poses of a CDF file, (T, 32, space): mm, or px; TakeError if it is damaged."
@@ -105,7 +103,7 @@ def _numbers_of(c):
 
 # %% ../../nbs/data/31_h36m.ipynb #69490ab8
 def w0_from_cameras(cameras): # dict subject number -> its four Cameras
-    "The 300 numbers for the cameras of some subjects; the others are zero."
+    "The 300 numbers of all cameras."
     outside, inside = np.zeros((4, 11, 6)), np.zeros((4, 9))
     for s, four in cameras.items():
         for i, c in enumerate(four):
@@ -173,7 +171,7 @@ def _texts(row): return [(e.text or '').strip() for e in row]
 def _integers(text): return [int(n) for n in re.findall(r'\d+', text)]
 
 def _rows(root):
-    "Subjects, rows [action, sub-action, a name for each subject], row of sizes."
+    "Subjects, rows [action, sub-action, a name for each], row of sizes."
     rows = [_texts(r) for r in _children(root, 'mapping')]
     if len(rows) < 33: raise ValueError(f'it has {max(0, len(rows) - 1)} sequences, wanted 32')
     return rows[0][2:], rows[1:33], next((r[2:] for r in rows[33:] if any('[' in t for t in r)), [])
@@ -297,7 +295,8 @@ def read_h36m(root, # folder of the download
     "The sequences of Human3.6M (DOI 10.1109/TPAMI.2013.248) in the layout of the release, as `Takes`."
     root, takes = Path(root), Takes()
     if poses not in KINDS: raise ValueError(f"poses {poses!r} is not one of {', '.join(KINDS)}")
-    if not root.is_dir(): raise TakeError(f'{root} is no folder; give the one that holds S1, S5, ...')
+    if not root.is_dir():
+        raise TakeError(f'{root} is no folder; give the one that holds S1, S5, ...')
     try: meta = read_metadata(_find_metadata(root))
     except TakeError as e: return Takes(skipped=[(str(root), str(e))])
     for subject, home, folder in _folders(root, KINDS[poses]):
@@ -312,18 +311,17 @@ def read_h36m(root, # folder of the download
 
 # %% ../../nbs/data/31_h36m.ipynb #c21d9d2b
 def _same_cameras(mine, first, theirs):
-    "Do the cameras of a take stand where the subject's others stand, with the lenses of all?"
+    "Do cameras stand where the subject's others do, with the lenses of all?"
     same = all(np.array_equal(a.R, b.R) and np.array_equal(a.t, b.t) for a, b in zip(mine, theirs))
     lens = all(np.array_equal(a.K, b.K) and a.distortion == b.distortion for a, b in zip(first, theirs))
     return same, lens
 
-# %% ../../nbs/data/31_h36m.ipynb #162e777c
+# %% ../../nbs/data/31_h36m.ipynb #484d388d
 def _check_studio(r):
     "TakeError for other cameras or another rate."
     if len(r.cameras) != 4: raise TakeError(f'Human3.6M has four cameras, not {len(r.cameras)}')
     if r.fps != 50: raise TakeError(f'Human3.6M has 50 poses per second, not {r.fps:g}')
 
-# %% ../../nbs/data/31_h36m.ipynb #484d388d
 def _check_recorded(r):
     "TakeError for a take that the format cannot hold."
     if r.subject not in SUBJECTS:

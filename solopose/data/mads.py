@@ -56,18 +56,16 @@ def _check_name(action):
         raise TakeError("a sequence of MADS is called like 'F2' or 'HipHop1', letters and digits, "
                         f"not {action!r}")
 
-# %% ../../nbs/data/32_mads.ipynb #2b382c2f
+# %% ../../nbs/data/32_mads.ipynb #1d868c3a
 def _same_camera(path, c):
     "Is this the camera of a file?"
     have, want = bouguet_camera(path), turn_camera(c)
     if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
 
-# %% ../../nbs/data/32_mads.ipynb #1d868c3a
 def _check_recorded(recorded):
     "TakeError for what MADS cannot express."
     if recorded.subject not in ACTIONS:
-        raise TakeError(f'MADS has one performer for each of {", ".join(ACTIONS)}, '
-                        f'and no {recorded.subject!r}')
+        raise TakeError(f'MADS has a performer for each of {", ".join(ACTIONS)}, no {recorded.subject!r}')
     _check_name(recorded.action)
     if len(recorded.cameras) != 3: raise TakeError(f'MADS has three cameras, not {len(recorded.cameras)}')
 
@@ -80,7 +78,7 @@ def _check_camera(path, c, action):
     raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, '
                     f'and {action!r} brings another')
 
-# %% ../../nbs/data/32_mads.ipynb #ad2037c4
+# %% ../../nbs/data/32_mads.ipynb #a6ed93e4
 def _write_poses(path, poses):
     "The ground truth: a cell for each pose."
     from scipy.io import savemat
@@ -88,7 +86,6 @@ def _write_poses(path, poses):
     for k, pose in enumerate(poses): cells[0, k] = pose
     savemat(path, dict(GTpose2=cells))
 
-# %% ../../nbs/data/32_mads.ipynb #a6ed93e4
 def _write_take(folder, r, joints):
     "One sequence of MADS: ground truth, calibration and films."
     from scipy.io import savemat
@@ -128,7 +125,7 @@ def mads_poses(path, # `<Action>_<Sequence>_GT.mat`
 # %% ../../nbs/data/32_mads.ipynb #dc2d7d36
 SLACK = .01 # share of the frames that a video may lack at its end
 
-# %% ../../nbs/data/32_mads.ipynb #02b95a67
+# %% ../../nbs/data/32_mads.ipynb #d4990bb0
 def _with_video(view, video, frames):
     "Rate, length and size of a film, and what is wrong with it."
     rate, n, size = None, 0, SIZE
@@ -138,7 +135,6 @@ def _with_video(view, video, frames):
     if 0 < n < (1 - SLACK) * frames: view.problem, n = f'the video ends after {n} of {frames} frames', 0
     return rate, n, size
 
-# %% ../../nbs/data/32_mads.ipynb #d4990bb0
 def _view(folder, name, k, frames):
     "Camera k of a sequence, with what is wrong with it, and rate and length of its video."
     video, rate, n, size, view = folder / f'{name}_C{k}.avi', None, 0, SIZE, View(f'C{k}')

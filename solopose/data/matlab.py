@@ -61,7 +61,7 @@ def _matrix(data, order):
         raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
     return values.reshape(shape, order='F')
 
-# %% ../../nbs/data/31a_matlab.ipynb #483137c1
+# %% ../../nbs/data/31a_matlab.ipynb #5a386f3f
 def _unpacked_head(kind, content, end, order):
     "Kind and first bytes of an element, unpacked, and the place of the next."
     at = end if kind != PACKED else end - -len(content) % 8 # packed elements have no padding
@@ -69,7 +69,6 @@ def _unpacked_head(kind, content, end, order):
     if kind == PACKED: kind, first = struct.unpack_from(f'{order}I', first)[0], first[8:]
     return kind, first, at
 
-# %% ../../nbs/data/31a_matlab.ipynb #60c6307a
 MATRIX, PACKED = 14, 15
 
 def _variables(data, names):
@@ -85,7 +84,6 @@ def _variables(data, names):
         out[name] = _matrix(body, order)
     return out
 
-# %% ../../nbs/data/31a_matlab.ipynb #5a386f3f
 def _check_there(path, found, names):
     "TakeError for a variable that is missing."
     for n in names:
@@ -96,7 +94,8 @@ def _check_there(path, found, names):
 def read_mat(path, # MATLAB v5 file
              *names): # variables wanted
     "The named variables of a MATLAB v5 file, numbers or cells; TakeError if it is damaged or lacks one."
-    if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the release')
+    if not Path(path).exists():
+        raise TakeError(f'{path} is missing; copy it from the release')
     try: found = _variables(memoryview(Path(path).read_bytes()), names)
     except Exception as e: raise damaged(path, 'is no complete MATLAB v5 file', e) from None
     _check_there(path, found, names)

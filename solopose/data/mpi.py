@@ -44,10 +44,9 @@ def read_annotations(path, # annot.mat
     if camera not in found: raise TakeError(f'{path} has no camera {camera}')
     return found[camera]
 
-# %% ../../nbs/data/34_mpi.ipynb #61502418
+# %% ../../nbs/data/34_mpi.ipynb #189707f7
 def _median(x): return float(np.nanmedian(x)) if np.isfinite(x).any() else 0.
 
-# %% ../../nbs/data/34_mpi.ipynb #189707f7
 def check_projection(joints, # (T, J, 3), mm, camera frame
                      pixels, # (T, J, 2), px
                      camera, # Camera
@@ -85,15 +84,14 @@ def train_poses(folder, # S1/Seq1
     check_world(p[some], cameras[camera], read_annotations(path, SCALES[scale], first)[some], cameras[first])
     return p
 
-# %% ../../nbs/data/34_mpi.ipynb #9d94e88a
+# %% ../../nbs/data/34_mpi.ipynb #676ff52f
 def _find_pictures(view, folder, k, n):
-    "Film or folder of pictures of a view, if they are there; how many frames there are."
+    "Film or folder of a view, if there; its number of frames."
     film, pictures = folder / f'imageSequence/video_{k}.avi', folder / f'imageFrames/video_{k}'
     if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
     elif pictures.is_dir(): view.video = pictures
     return n
 
-# %% ../../nbs/data/34_mpi.ipynb #ea670e40
 def _train_view(folder, k, camera, frames):
     "A view with its video, a file or a folder of pictures, and what is wrong with it."
     view = View(str(k), camera)
@@ -105,7 +103,6 @@ def _train_view(folder, k, camera, frames):
     if n < frames - 1: view.problem = f'the video ends after {n} of {frames} frames'
     return view
 
-# %% ../../nbs/data/34_mpi.ipynb #676ff52f
 def _said_length(info, where):
     "Frames and frame rate of a sequence as the data set says."
     table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
@@ -159,7 +156,8 @@ def read_annot_data(path, # TS1/annot_data.mat
                     *names): # variables wanted
     "Variables of a test sequence, (N, 17, D) or (N,); TakeError if the file is damaged or lacks one."
     import h5py
-    if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the test set')
+    if not Path(path).exists():
+        raise TakeError(f'{path} is missing; copy it from the test set')
     try:
         with h5py.File(path) as f: found = [_time_first(np.asarray(f[n], float)) for n in names]
     except Exception as e: raise damaged(path, 'is no complete annotation of the test set', e) from None
@@ -222,8 +220,9 @@ def _ts_size(folder, pictures):
 
 # %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
 def _check_rows(folder, rows, pictures):
-    "TakeError unless poses and pictures match."
-    want, which = len(pictures) or TEST[folder.name], 'pictures' if pictures else 'in the table of the data set'
+    "TakeError unless there is a pose for every picture."
+    want = len(pictures) or TEST[folder.name]
+    which = 'pictures' if pictures else 'in the table of the data set'
     if rows != want:
         raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
                         "one of them is incomplete")

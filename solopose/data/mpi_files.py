@@ -71,7 +71,7 @@ def _skeletool_camera(block):
         raise ValueError('it has a radial distortion, whose formula is not documented')
     return int(name), Camera(K[:3, :3], E[:3, :3], E[:3, 3], size, name=name)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
+# %% ../../nbs/data/33a_mpi_files.ipynb #50d9ba06
 def _blocks(path):
     "One dictionary of words and values for each camera of a calibration; TakeError for another file."
     lines = [line.split() for line in Path(path).read_text(errors='replace').splitlines() if line.strip()]
@@ -80,7 +80,6 @@ def _blocks(path):
                         'it is no calibration of MPI-INF-3DHP')
     return _grouped(lines[1:])
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #ec866ace
 def _grouped(lines):
     "Lines of words in groups that begin with 'name'."
     blocks = []
@@ -89,7 +88,6 @@ def _grouped(lines):
         if blocks: blocks[-1][word] = values
     return blocks
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #50d9ba06
 def _one_camera(path, block):
     "(number, Camera) of a block; TakeError with its name if it is incomplete."
     try: return _skeletool_camera(block)
@@ -119,7 +117,7 @@ def write_skeletool(path, # `camera.calibration`
                 f'  intrinsic   {row(K)} ', f'  extrinsic   {row(E)} ', '  radial      0']
     Path(path).write_text('\n'.join(out) + '\n')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #2a49e6f2
+# %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
 def _captury_lens(number, size, sensor):
     "Intrinsics, px, of a lens that is told in millimetres."
     s = np.array(size) / sensor # pixels per millimetre
@@ -127,7 +125,6 @@ def _captury_lens(number, size, sensor):
     K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
     return K
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
 def _captury_camera(said, size, name):
     "The camera that the keywords of a Captury file describe."
     def number(key, default=None): return np.array(said.get(key, default) if default else said[key], float)
@@ -174,7 +171,7 @@ def _universal(p, skeleton):
     root = p[:, [skeleton.index('pelvis')]]
     return root + UNIVERSAL * (p - root)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #5f007fb0
+# %% ../../nbs/data/33a_mpi_files.ipynb #e04bc078
 def _train_rig(r):
     "Fourteen cameras by number: the given ones are those of vnect, the rest a ring."
     order = VNECT + tuple(k for k in range(14) if k not in VNECT)
@@ -182,9 +179,8 @@ def _train_rig(r):
     rig = dict(zip(order, [*r.cameras, *others]))
     return order, [turn_camera(rig[k]) for k in range(14)]
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #cf466d15
 def _train_cells(world, rig):
-    "The variables of annot.mat."
+    "Variables of annot.mat."
     cells = {n: np.empty((14, 1), object) for n in ('annot2', 'annot3', 'univ_annot3')}
     for k, c in enumerate(rig):
         p = world_to_camera(world, c)
@@ -192,7 +188,6 @@ def _train_cells(world, rig):
             cells[n][k, 0] = v.reshape(len(p), -1)
     return cells
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #e04bc078
 def _note_length(root, r):
     "A line for this sequence in the table of the data set."
     info = Path(root) / 'util/mpii_get_sequence_info.m'
@@ -200,7 +195,7 @@ def _note_length(root, r):
     table = sequence_info(info.read_text()) if info.exists() else {}
     info.write_text(write_sequence_info(table | {(r.subject, r.action): (len(r.joints), int(r.fps))}))
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #87786c1d
+# %% ../../nbs/data/33a_mpi_files.ipynb #745935d0
 def _check_training(r):
     "TakeError for what a training sequence cannot be."
     if r.action not in ('Seq1', 'Seq2') or r.fps not in (25, 50):
@@ -208,7 +203,6 @@ def _check_training(r):
                         f"not {r.action!r} at {r.fps:g}")
     if len(r.cameras) > 14: raise TakeError(f'MPI-INF-3DHP has 14 cameras, not {len(r.cameras)}')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #7effd009
 def _write_annot(path, r, rig):
     "annot.mat of a training sequence."
     from scipy.io import savemat
@@ -216,7 +210,6 @@ def _write_annot(path, r, rig):
     about = dict(cameras=np.arange(14)[None], frames=np.arange(len(world))[:, None])
     savemat(path, _train_cells(world, rig) | about, do_compression=True)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #745935d0
 def _write_train(root, r):
     "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
     _check_training(r)
@@ -227,7 +220,7 @@ def _write_train(root, r):
     for k, v in zip(order, r.videos or ()): write_frames(folder / f'imageSequence/video_{k}.avi', v, r.fps)
     _note_length(root, r)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #83bba7f9
+# %% ../../nbs/data/33a_mpi_files.ipynb #97042599
 def _fill_annot(f, joints, ok):
     "The variables of an open file."
     for n, a in joints.items(): f[n] = a[:, None]
@@ -235,7 +228,6 @@ def _fill_annot(f, joints, ok):
     f['activity_annotation'] = np.full((len(ok), 1), 7.)
     f['bb_crop'] = np.zeros((len(ok), 34))
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #3ea82a3c
 def _write_annot_data(path, p, camera):
     "The HDF5 file of a test sequence, behind MATLAB's user block."
     import h5py
@@ -246,16 +238,15 @@ def _write_annot_data(path, p, camera):
     with open(path, 'r+b') as f:
         f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #97042599
 def _write_pictures(folder, video):
-    "The frames of a film as img_000001.jpg, ..."
+    "Frames as img_000001.jpg, ..."
     from PIL import Image
     from solopose.video.frames import read_video
     frames = read_video(video) if isinstance(video, (str, Path)) else video
     for k, frame in enumerate(frames, 1):
         Image.fromarray(np.asarray(frame)).save(folder / f'img_{k:06d}.jpg', quality=90)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #9d1a3054
+# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
 def _test_folders(root, subject):
     "Folder of a test sequence and file of its calibration; both are made."
     home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
@@ -263,14 +254,12 @@ def _test_folders(root, subject):
     for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
     return folder, calibration / ('ts1-4cameras.calib' if subject < 'TS5' else 'ts5-6cameras.calib')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #26fd9d22
 def _check_test(r):
     "TakeError for more than one camera, or none to see by."
     if len(r.cameras) != 1 or not r.videos:
         raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; '
                         'give one of each')
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
 def _write_test(root, r):
     "One test sequence: annot_data.mat, pictures and the calibration."
     _check_test(r)

@@ -22,7 +22,7 @@ from ..skeleton import H36M_17, MPI_17, Skeleton
 LICENCES = {'h36m': 'derived from Human3.6M: academic use after registration, no redistribution',
             'mpi': 'derived from MPI-INF-3DHP: research only, non-commercial, no redistribution'}
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #ea4841bf
+# %% ../../nbs/data/34b_picture_rows.ipynb #45af4a68
 @lru_cache(4)
 def _opened(path, stamp, names):
     if names is None: return open_file(read_pickle, path)
@@ -30,7 +30,6 @@ def _opened(path, stamp, names):
 
 def _stamp(path): return Path(path).stat().st_mtime_ns
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #45af4a68
 def _arrays(path, *names):
     "Named arrays of an npz, or without names the content of a pickle."
     path = Path(path)
@@ -90,29 +89,27 @@ def _grid(views):
     step = int(np.gcd.reduce(np.diff(f))) if len(f) > 1 else 1
     return int(f[0]), step, int((f[-1] - f[0]) // step + 1)
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #fc328aae
+# %% ../../nbs/data/34b_picture_rows.ipynb #b0ec167f
 def _dict_rows(path, rows, scale):
     "The same of a pickle with a dictionary for each row."
     dicts, key = [_arrays(path)[r] for r in rows], 'joints_3d_camera' if scale == 'real' else 'joints_3d'
     return np.array([d[key] for d in dicts], float), np.array([d['joints_2d'] for d in dicts], float)
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #b0ec167f
 def _rows_of(path, rows, scale):
-    "Joints (n, J, 3), mm, NaN without confidence, and pixels (n, J, 2) of some rows."
+    "Joints (n, J, 3), mm, NaN if unsure; pixels (n, J, 2)."
     if str(path).endswith('.pkl'):
         return _dict_rows(path, rows, scale)
     (S,), (part,) = _arrays(path, 'S'), _arrays(path, 'part')
     return np.where(S[rows][..., 3:] > 0, S[rows][..., :3] * 1000., np.nan), np.asarray(part[rows][..., :2],
                                                                                         float)
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #45976175
+# %% ../../nbs/data/34b_picture_rows.ipynb #8cd5cf95
 def _place(at, values, n):
     "n frames of which some are known, NaN elsewhere."
     out = np.full((n, *values.shape[1:]), np.nan)
     out[at] = values
     return out
 
-# %% ../../nbs/data/34b_picture_rows.ipynb #8cd5cf95
 def _flat_poses(path, view, views, cameras, scale):
     "Joints of one view on the grid of its take, tested against its camera."
     (first, step, n), (rows, frames) = _grid(views), views[view]

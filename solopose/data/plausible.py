@@ -74,9 +74,9 @@ def _ups(p, camera, up):
     if up is not None and not np.allclose(camera.R, np.eye(3)): ups.append(np.asarray(up, float))
     return ups
 
-# %% ../../nbs/data/30a_plausible.ipynb #005e57be
+# %% ../../nbs/data/30a_plausible.ipynb #cb1a8467
 def _seen(points, camera):
-    "Share of joints before the camera and in the picture."
+    "Share of joints that are in the picture."
     p = world_to_camera(points[np.isfinite(points).all(-1)], camera)
     uv = project(p, camera.K)
     ok = np.isfinite(uv).all(-1) & (p[:, 2] < 20_000)
@@ -90,7 +90,6 @@ def _look(points, camera, up):
     x, y, _ = camera.R @ np.array([u / np.linalg.norm(u) for u in ups]).T
     return _seen(p, camera), (-y - abs(x)).min()
 
-# %% ../../nbs/data/30a_plausible.ipynb #cb1a8467
 def _same_place(a, b):
     "Do two cameras stand in one place and look one way?"
     return np.allclose(a.R, b.R) and np.allclose(a.t, b.t)
@@ -105,7 +104,7 @@ def _lens_problem(camera):
             f'{size[0]} x {size[1]}; K belongs to pictures of another size')
 
 def _likely_cause(points, own, mistakes, up):
-    "The mistake that explains why a camera does not see the person; '' if none does."
+    "The mistake that explains it; '' if none does."
     for what, mend in mistakes.items():
         mended = mend(own)
         seen, upright = _look(points, mended, up)
@@ -127,5 +126,6 @@ def camera_problem(points, # fifteen keypoints (T, 15, 3), mm, in `frame`
     if seen >= .5 and upright > .2: return ''
     cause, sees = _likely_cause(points, own, mistakes,
                                 up), f'camera {camera.name!r} sees {seen:.0%} of the joints'
-    if cause: return f'{sees}; the likely cause: {cause}'
+    if cause:
+        return f'{sees}; the likely cause: {cause}'
     return f'{sees}; it belongs to another room, or to other poses' if seen < .5 else ''

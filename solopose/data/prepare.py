@@ -121,7 +121,7 @@ def _up_in(take, view):
 
 # %% ../../nbs/data/35b_prepare.ipynb #a81ec7fd
 def _clip_keys(points, starts, up, collection):
-    "Starts of clips with an upright frame, and their key frames."
+    "Starts of upright clips, and their key frames."
     found = []
     for s in starts:
         try: found.append((s, s + key_frame(points[s:s + collection.window], up, collection.max_tilt)))
@@ -145,7 +145,7 @@ def _clips(points, up, collection):
 
 # %% ../../nbs/data/35b_prepare.ipynb #d196c566
 def _view_facts(v, gap):
-    "A view in plain numbers."
+    "A view as numbers."
     c = v.camera
     lens = None if c is None else dict(K=c.K.tolist(), size=[int(s) for s in c.size or (0, 0)],
                                        distortion=list(c.distortion or []), model=c.model)
@@ -190,7 +190,7 @@ def prepare(take, # Take
 def read_unit(take, # Take
               collection, # Collection
               path): # of the part
-    "Prepare one take and write its part, or why it is skipped, once."
+    "Write the part of a take, or why it is skipped, once."
     if Path(path).exists(): return
     try: part = prepare(take, collection)
     except (ValueError, OSError) as e: part = dict(problem=' '.join(str(e).split()).removeprefix(f'{take}: '))

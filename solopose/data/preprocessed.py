@@ -18,11 +18,10 @@ from .picture_rows import LICENCES, _arrays, _flat_take, _keys, read_mmpose, rea
 from .takes import Take, View, Takes, TakeError, damaged
 from ..skeleton import H36M_17, H36M_32, MPI_17
 
-# %% ../../nbs/data/35_preprocessed.ipynb #ff6c2397
+# %% ../../nbs/data/35_preprocessed.ipynb #71b68ebc
 def _videopose3d_poses(path, view, subject, action):
     return np.asarray(_arrays(path, 'positions_3d')[0][subject][action], float) * 1000
 
-# %% ../../nbs/data/35_preprocessed.ipynb #71b68ebc
 def _videopose3d_reader(path, s, a, joints):
     "The skeleton of a take and what reads its poses."
     return H36M_32 if joints == 32 else H36M_17, partial(_videopose3d_poses, path, subject=s, action=a)
@@ -48,21 +47,19 @@ def read_videopose3d(path, # data_3d_h36m.npz
             takes.attempt(f'{s}/{a}', partial(_videopose3d_take, path, where, s, a, p))
     return takes
 
-# %% ../../nbs/data/35_preprocessed.ipynb #410ad6cc
+# %% ../../nbs/data/35_preprocessed.ipynb #628275c7
 def _pstmo_poses(path, view, key):
     found = _arrays(path, 'data')[0][key]
     if not isinstance(found, dict): return np.asarray(found[0][view]['data_3d'], float)
     ok = np.ravel(found['valid']) > 0
     return np.where(ok[:, None, None], np.asarray(found['data_3d'], float).reshape(len(ok), -1, 3), np.nan)
 
-# %% ../../nbs/data/35_preprocessed.ipynb #731c79ca
 def _pstmo_entry(found):
     "Views by name, frame rate, and the different numbers of their frames."
     views, fps = ({'0': found}, 25.) if isinstance(found, dict) else (found[0], float(found[1]))
     sizes = {len(v['data_3d']) for v in views.values()}
     return views, fps, sizes
 
-# %% ../../nbs/data/35_preprocessed.ipynb #628275c7
 def _pstmo_views(key, found):
     "Views and frame rate of an entry, a test sequence or a training sequence."
     try:
@@ -156,7 +153,7 @@ READ = dict(videopose3d=read_videopose3d, mmpose=read_mmpose, spin=read_spin, ps
             pstmo_test=read_pstmo,
             toolbox=read_toolbox)
 
-# %% ../../nbs/data/35_preprocessed.ipynb #98a965d9
+# %% ../../nbs/data/35_preprocessed.ipynb #93470628
 def _names_in(path):
     "Names of the arrays of an npz file."
     try:
@@ -164,7 +161,6 @@ def _names_in(path):
     except zipfile.BadZipFile as e: raise damaged(path, 'is truncated or no npz file', e) from None
     return names
 
-# %% ../../nbs/data/35_preprocessed.ipynb #93470628
 def _pstmo_form(data):
     "Which of P-STMO's two files this is, '' if none."
     if not isinstance(data, dict): return ''
@@ -182,7 +178,7 @@ def _npz_form(path):
     shape = np.shape(_arrays(path, 'S')[0])
     return {17: 'mmpose', 24: 'spin'}.get(shape[1] if len(shape) == 3 and shape[2] == 4 else 0, '')
 
-# %% ../../nbs/data/35_preprocessed.ipynb #291512de
+# %% ../../nbs/data/35_preprocessed.ipynb #0d9d1ff6
 def _pickle_form(path):
     "Form of a pickle by what it holds, '' if none."
     found = _arrays(path)
@@ -196,13 +192,13 @@ def _pickle_form(path):
         raise TakeError(f'{path} holds cameras; name the npz of the poses, the cameras beside it are found')
     return ''
 
-# %% ../../nbs/data/35_preprocessed.ipynb #0d9d1ff6
 EXAMPLES = 'data_3d_h36m.npz, h36m_train.npz, data_train_3dhp.npz, h36m_train.pkl'
 
 def form_of(path): # file
     "Which form a preprocessed file has, a key of READ; TakeError if none."
     path = Path(path)
-    if not path.is_file(): raise TakeError(f'{path} is no file; name one of {EXAMPLES}')
+    if not path.is_file():
+        raise TakeError(f'{path} is no file; name one of {EXAMPLES}')
     form = ''
     if path.suffix == '.npz' or zipfile.is_zipfile(path): form = _npz_form(path)
     elif path.suffix in ('.pkl', '.pickle'): form = _pickle_form(path)
@@ -212,7 +208,7 @@ def form_of(path): # file
 
 # %% ../../nbs/data/35_preprocessed.ipynb #ed9a03a8
 def _read_file(path, cameras, options):
-    "Takes of one file; TakeError in one line."
+    "Takes of one file; whatever its form does not promise is one line."
     form = form_of(path)
     if form != 'toolbox': options = dict(options, cameras=cameras)
     try: return READ[form](path, **options)

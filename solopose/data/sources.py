@@ -48,7 +48,7 @@ def _nobody_reads(name, found):
 
 # %% ../../nbs/data/35a_sources.ipynb #e4608d18
 def find_source(name): # key of SOURCES, name of an entry point, or 'module:function'
-    "The `Source` of a data set; ValueError if nobody can read it."
+    "The `Source` of a data set, or a ValueError."
     if name in SOURCES: return SOURCES[name]
     if ':' in name: return Source(name)
     found = entry_points(group='solopose.data')

@@ -46,7 +46,7 @@ def take_poses(ds, # of `open_augmotion`
 
 def view_poses(ds, # of `open_augmotion`
                view): # number of the view
-    "The same poses in the frame of a camera (T, 15, 3), mm: the projection undone."
+    "Poses in the frame of a camera (T, 15, 3), mm: projection undone."
     R, t = ds.view_rotation.values[view], ds.view_translation.values[view]
     if not np.isfinite(R).all():
         _no_camera(view)

@@ -58,7 +58,7 @@ def split_takes(facts, # of the takes, list of dict
 
 # %% ../../nbs/data/35c_tables.ipynb #3b341ac9
 def _random_clips(split, seed):
-    "The paper's way: clips at random, 70, 20, 10 %."
+    "Clips at random, 70, 20, 10 %, as in the paper."
     free = np.flatnonzero(split != SPLITS.index('heldout'))
     free = np.random.default_rng(seed).permutation(free)
     out = split.copy()
@@ -74,7 +74,7 @@ def _load_part(z, path):
 
 # %% ../../nbs/data/35c_tables.ipynb #f95a0116
 def load_parts(paths): # of the parts, in the order of the plan
-    "Facts and small arrays of usable takes, and (file, reason) of others."
+    "Facts and arrays of usable takes, and (file, reason) of others."
     good, skipped = [], []
     for p in paths:
         with np.load(p, allow_pickle=False) as z:
@@ -142,14 +142,13 @@ def view_table(parts, # of `load_parts`
     return _lens_table(views) | {f'view_{k}': ('view', v) for k, v in columns.items()} | dict(
         view_rotation=(('view', 'space', 'space2'), R), view_translation=(('view', 'space'), t))
 
-# %% ../../nbs/data/35c_tables.ipynb #a973cda2
+# %% ../../nbs/data/35c_tables.ipynb #930daac6
 def _for_views(parts):
     "A function that repeats an array of each take for all of its views."
     def per_view(key):
         return np.concatenate([np.tile(p[key], (len(p['views']), *[1] * (p[key].ndim - 1))) for p in parts])
     return per_view
 
-# %% ../../nbs/data/35c_tables.ipynb #930daac6
 def _clip_views(views, n, which):
     "View of every clip, counted over all takes."
     first_view = np.cumsum([0] + views[:-1])
@@ -215,7 +214,8 @@ def make_tables(parts, # of `load_parts`
     sizes = torso_size(parts)
     reference = reference_from(sizes, collection.reference)
     takes = take_table(parts, reference, collection)
-    tables = takes | view_table(parts, reference, collection, roots) | clip_table(parts, takes, reference, collection)
+    views = view_table(parts, reference, collection, roots)
+    tables = takes | views | clip_table(parts, takes, reference, collection)
     keypoint = ('keypoint', np.array(SKELETON.joints, object))
     return xr.Dataset({k: tables[k] for k in sorted(tables)}, dict(keypoint=keypoint),
                       _attributes(collection, reference, sizes, roots))

@@ -194,7 +194,7 @@ def open_file(read, # reader of `solopose.files`
 
 # %% ../../nbs/data/30b_takes.ipynb #f3ff7300
 def _camera_fault(take, points):
-    "What is wrong with the first camera that does not fit, in words."
+    "What is wrong with the first bad camera."
     problem, world = '', take.frame == 'world'
     for v in take.views:
         if problem: break
@@ -257,7 +257,7 @@ def checked(self:Takes,
     for t in tqdm(self, 'checking takes', disable=None if progress else True): good.attempt(t, t.check)
     return good
 
-# %% ../../nbs/data/30b_takes.ipynb #8f889a37
+# %% ../../nbs/data/30b_takes.ipynb #a036b2be
 def video_head(path): # film
     "Frames per second, number of frames and (width, height) of a film, by its header; TakeError without one."
     from solopose.video.probe import open_film
@@ -266,13 +266,11 @@ def video_head(path): # film
         with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 
-# %% ../../nbs/data/30b_takes.ipynb #e1d577b0
 def _check_view(take, v):
     "TakeError for a view that cannot be looked at."
     if v.problem: raise TakeError(f'{take}: view {v.name!r} must not be used: {v.problem}')
     if v.video is None: raise TakeError(f'{take}: the video of view {v.name!r} is missing')
 
-# %% ../../nbs/data/30b_takes.ipynb #a036b2be
 def _open_view(take, v):
     "The pictures of a view, one per pose as far as they reach."
     from solopose.viz import as_image
@@ -293,7 +291,7 @@ def _check_length(self, v, n):
 @patch
 def pictures(self:Take,
              view=None): # name of a view; None: the first one
-    "Pictures (H, W, 3) uint8 of a view, one for each pose; TakeError if the film is over 0.1 s short."
+    "Pictures (H, W, 3) uint8, one for each pose; TakeError if the film is over 0.1 s short."
     v, n = self.view(view), 0
     for n, picture in enumerate(_open_view(self, v), 1): yield picture
     _check_length(self, v, n)

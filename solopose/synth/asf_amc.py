@@ -29,17 +29,17 @@ def _word_after(key, text, default):
     m = re.search(rf'^[ \t]*{key}[ \t]+(.+)$', text, re.M | re.I)
     return m[1].lower().split() if m else default
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0009
+# %% ../../nbs/synth/21e_asf_amc.ipynb #4724b138
 def _check_bone(name, b, where):
     "CaptureError for a bone that cannot be placed."
-    if (len(b['direction']), len(b['length']), len(b['axis']), ''.join(sorted(b['order']))) != (3, 1, 3, 'xyz'):
+    sizes = tuple(len(b[k]) for k in ('direction', 'length', 'axis'))
+    if sizes != (3, 1, 3) or sorted(b['order']) != ['x', 'y', 'z']:
         raise CaptureError(f'{where}: bone {name} needs a name, a direction, a length and an axis such as 0 '
                            '0 20 XYZ; repair it')
     if len(set(b['dof'])) != len(b['dof']) or set(b['dof']) - {'rx', 'ry', 'rz'}:
         raise CaptureError(f"{where}: bone {name} has the degrees of freedom {' '.join(b['dof'])!r}; rx, ry "
                            "and rz are read, each once")
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #4724b138
 def _limits(text):
     "The pairs of numbers in brackets."
     pairs = re.findall(r'\(\s*([-+.\deE]+)\s+([-+.\deE]+)\s*\)', text)
@@ -183,7 +183,7 @@ def _turns(values, channels, order, axis, angle, frames):
     if channels: return _rotation(values, channels, order, axis, angle)
     return np.broadcast_to(np.eye(3), (frames, 3, 3))
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #f8e7c9c7
+# %% ../../nbs/synth/21e_asf_amc.ipynb #df3cb028
 def _joint_motion(asf, values, angle):
     "Offsets from the parent, and rotations (T, 3, 3), of the root and of every bone."
     root, bones = asf['root'], asf['bones']
@@ -192,15 +192,14 @@ def _joint_motion(asf, values, angle):
     for name, parent in asf['parents'].items():
         b = bones[name]
         offsets.append(_tip(bones, parent))
-        turns.append(_turns(values[name] if b['dof'] else None, b['dof'], b['order'], b['axis'], angle, len(turns[0])))
+        turns.append(_turns(values[name] if b['dof'] else None, b['dof'], b['order'], b['axis'], angle,
+                            len(turns[0])))
     return offsets, turns
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #7989d060
 def _tip(bones, name):
     "Where a bone ends, from where it begins; the root has no length."
     return np.zeros(3) if name == 'root' else bones[name]['direction'] * bones[name]['length']
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #df3cb028
 def _amc_tree(asf, values, angle):
     "The `Tree` of a skeleton and its motion."
     offsets, turns = _joint_motion(asf, values, angle)

@@ -42,7 +42,8 @@ PHOTOS = {
         'GPL-2+': 'Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood '
                   'YellowFlower'}),
     'plasma-workspace-wallpapers': ('usr/share/wallpapers', {
-        'LGPL-3': 'BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite OneStandsOut '
+        'LGPL-3': 'BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite '
+                  'OneStandsOut '
                   'Path summer_1am',
         'CC-BY-SA-4.0': 'Volna'})}
 
@@ -295,7 +296,8 @@ def _check_packages(packages):
     "ValueError for packages that nobody knows."
     unknown = [p for p in packages if p not in (*MAPS, *PHOTOS)]
     if unknown:
-        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from {", ".join((*MAPS, *PHOTOS))}')
+        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from '
+                         f'{", ".join((*MAPS, *PHOTOS))}')
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #4815d3aa
 def build_backdrops(

@@ -111,7 +111,7 @@ def _anny_bodies(n, seed):
     with torch.no_grad(): return shapes, model, model(phenotype_kwargs=shapes), anny.__version__
 
 def _control_weights(model):
-    "Share of each control in each vertex, (V, 19)."
+    "Share of controls in vertices, (V, 19)."
     control = _bone_to_control(list(model.bone_labels), list(map(int, model.bone_parents)))
     weights = torch.zeros(model.template_vertices.shape[0], len(CONTROLS))
     return weights.scatter_add_(1, control[model.vertex_bone_indices], model.vertex_bone_weights.float())
@@ -123,7 +123,7 @@ def _control_heads(model, out):
     heads[:, 0] = heads[:, [names.index('l_thigh'), names.index('r_thigh')]].mean(1)
     return heads
 
-# %% ../../nbs/synth/20_bodies.ipynb #d22cdf0d
+# %% ../../nbs/synth/20_bodies.ipynb #d8893a8b
 def _pack_tensors(shapes, model, out):
     "What a pack keeps of anny's bodies."
     v, heads, weights = out['rest_vertices'].float(), _control_heads(model, out), _control_weights(model)
@@ -132,7 +132,6 @@ def _pack_tensors(shapes, model, out):
     return dict(vertices=v.half(), heads=heads, crown=crown, weights=weights.half(), faces=model.faces.int(),
                 regions=regions, shapes=torch.stack(list(shapes.values()), 1))
 
-# %% ../../nbs/synth/20_bodies.ipynb #d8893a8b
 def build_body_pack(
     path, # where to write the pack (safetensors)
     n:int=200, # people
@@ -144,15 +143,14 @@ def build_body_pack(
                  source=f'anny {version}, Apache-2.0')
     with whole_file(path) as part: save_file(_pack_tensors(shapes, model, out), str(part), metadata=about)
 
-# %% ../../nbs/synth/20_bodies.ipynb #b6320a81
+# %% ../../nbs/synth/20_bodies.ipynb #b6582c48
 def _check_pack(path, t, advice):
-    "ValueError for a pack of another rig."
+    "ValueError for another rig."
     missing = sorted({'vertices', 'heads', 'crown', 'weights', 'faces'} - set(t))
     if missing or t['heads'].shape[1:] != (len(CONTROLS), 3):
         lacks = ', '.join(missing) or f'the {len(CONTROLS)} controls'
         raise ValueError(f'{path}: not a body pack of this rig (it lacks {lacks}); {advice}')
 
-# %% ../../nbs/synth/20_bodies.ipynb #b6582c48
 def _read_pack(path):
     "Tensors and notes of a pack, or one clear line."
     advice = 'write one with build_body_pack'
@@ -171,25 +169,22 @@ def _sole(vertices, mean, m):
     return [vertices[:, m[low & (back > lo) & (back < hi)]].mean(1)
             for lo, hi in ((.8, 1.01), (.2, .4))]
 
-# %% ../../nbs/synth/20_bodies.ipynb #c11be5b1
+# %% ../../nbs/synth/20_bodies.ipynb #ee8a408d
 def _soles(vertices, foot):
-    """Heel and ball of the left and right foot at rest: (N, 2, 2, 3), m, from vertices (N, V, 3) and the
-    mask of the feet."""
+    "Heel and ball of both feet at rest, (N, 2, 2, 3), m; vertices (N, V, 3), mask of the feet."
     mean, out = vertices.mean(0), []
     for side in (mean[:, 0] > 0, mean[:, 0] < 0):
         m = np.flatnonzero(foot & side)
         out.append(_sole(vertices, mean, m))
     return np.moveaxis(np.array(out), 2, 0)
 
-# %% ../../nbs/synth/20_bodies.ipynb #bd90152e
 def _nose(vertices, on_head):
-    "Tip of the nose at rest (N, 3), m: the foremost vertices of the mean head. vertices (N, V, 3), on_head (V,)."
+    "Tip of the nose at rest (N, 3), m: the foremost of vertices (N, V, 3) that are on_head (V,)."
     forward = torch.where(on_head, -vertices.mean(0)[:, 1], -torch.inf)
     return vertices[:, forward.topk(8).indices].mean(1).numpy()
 
-# %% ../../nbs/synth/20_bodies.ipynb #ee8a408d
 def _pack_path(path):
-    "The file of a pack; None: the one that ships."
+    "The file of a body pack; None: the one that ships."
     path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
     if path.exists(): return path
     write = f"write one with build_body_pack('{path.name}')"

@@ -159,12 +159,11 @@ def _stands(rest, role, body, up, left):
     trunk = _unit_vector(rest[role['head']] - rest[role['pelvis']])
     legs = [_unit_vector(rest[role[f'{s}_thigh']] - rest[role[f'{s}_{k}']]) for s in 'lr'
             for k in ('shank', 'foot')]
-    stands = min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
-    return stands
+    return min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0060
 def _rest_axes(rest, role):
-    "Rotation (3, 3) that brings a standing rest pose to our axes, or None where it does not stand."
+    "Rotation (3, 3) of a standing rest pose to our axes, or None."
     left = _unit_vector(rest[role['l_thigh']] - rest[role['r_thigh']])
     body = _posture(rest, role)
     up = _snap(body)
@@ -242,14 +241,13 @@ def _positions(tree, where):
                            'cut or repair the file')
     return R, at
 
-# %% ../../nbs/synth/21c_capture.ipynb #0901c3b6
+# %% ../../nbs/synth/21c_capture.ipynb #47490960
 def _measured(tree, at, role, where, unit):
     "Length of a leg in the unit of the file, and mm per unit; the sides are checked."
     leg = _limb_lengths(at, role, where)
     _check_sides(at, role, where)
     return leg, _scale(unit, leg, where)
 
-# %% ../../nbs/synth/21c_capture.ipynb #47490960
 def _check_up(up, where):
     "CaptureError for an axis that is none."
     if up is not None and up not in AXES:

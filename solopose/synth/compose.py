@@ -27,15 +27,15 @@ def _facing(crowd, shots, frame, body, corners, weights):
     away = (normal * view).sum(-1, keepdim=True) - .25 * view.norm(dim=-1, keepdim=True)
     return p, torch.nn.functional.normalize(normal * -torch.sign(away), dim=-1)
 
-# %% ../../nbs/synth/27d_compose.ipynb #6785ff73
+# %% ../../nbs/synth/27d_compose.ipynb #8654fc27
 def _self_shadow(crowd, shots, light, p, normal, frame):
     "Share of the sun (N,) that reaches points of bodies, where bodies throw shadows on themselves."
     shade, j = torch.ones(len(p), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
-    dark = crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(), light['spread'])
+    dark = crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(),
+                         light['spread'])
     shade[j] = 1 - .85 * dark.float()
     return shade
 
-# %% ../../nbs/synth/27d_compose.ipynb #8654fc27
 def skin_light(
     crowd, # bodies, posed
     wardrobe, # their outfits
@@ -48,7 +48,8 @@ def skin_light(
     i, frame, body, corners, weights = crowd.seen(shots, hits)
     p, normal = _facing(crowd, shots, frame, body, corners, weights)
     shade = _self_shadow(crowd, shots, light, p, normal, frame)
-    albedo = wardrobe.albedo(bank, wears[body], corners, weights, hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
+    size = hits.t.reshape(-1)[i] / shots.K[frame, 0, 0]
+    albedo = wardrobe.albedo(bank, wears[body], corners, weights, size)
     ambient = light['ambient'][frame] if 'ambient' in light else None
     lights = (light[k][frame] for k in ('sky', 'ground', 'suns', 'colours'))
     return i, lit(albedo, normal, *lights, shade[:, None], ambient)
@@ -64,7 +65,7 @@ def _first_shot(shots):
     return CameraBatch(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1],
                        shots.device)
 
-# %% ../../nbs/synth/27d_compose.ipynb #8b18460e
+# %% ../../nbs/synth/27d_compose.ipynb #f3818da0
 def _shade_floor(out, behind, floor, points, contacts, still):
     "Darken the floor (F, N, 3) near contacts (F, C, 3); `out` is changed."
     lo, hi = contacts[..., :2].amin((0, 1)) - .4, contacts[..., :2].amax((0, 1)) + .4
@@ -72,7 +73,6 @@ def _shade_floor(out, behind, floor, points, contacts, still):
                                & (points[..., :2] < hi)).all(-1))).nonzero(as_tuple=True)
     out[f, p] *= _contact(points[f * (not still), p], contacts[f])
 
-# %% ../../nbs/synth/27d_compose.ipynb #f3818da0
 def _sunlight(crowd, shots, light, behind, points, soft, hard, still):
     "Share of the first sun that reaches the surroundings, (F, N, 1), where a shadow would show."
     f, p = (behind & ((hard[..., 1] > .01) & (hard[..., 1] > .05 * soft[..., 1]))).nonzero(as_tuple=True)

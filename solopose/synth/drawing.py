@@ -14,8 +14,8 @@ from .maplight import polynomials
 
 # %% ../../nbs/synth/25_drawing.ipynb #a52ef31e
 class CameraBatch:
-    """Pictures to be taken: K (F, 3, 3) px, R (F, 3, 3) and t (F, 3) m world to camera, size (width, height) px,
-    cast (F, B) numbers of bodies, -1 nobody."""
+    """Pictures to be taken: K (F, 3, 3) px, R (F, 3, 3) and t (F, 3) m world to camera, size (width,
+    height) px, cast (F, B) numbers of bodies, -1 nobody."""
     def __init__(self,
                  K, # intrinsics, (F, 3, 3), px
                  R, # world to camera, (F, 3, 3)
@@ -139,8 +139,8 @@ def lit(
 
 # %% ../../nbs/synth/25_drawing.ipynb #eb967281
 def _weights(tri, z, p):
-    """Weights (..., 3) on the body and depth (...) of image points p (..., 2) in triangles (..., 3, 2) px with
-    corner depths z (..., 3)."""
+    """Weights (..., 3) on the body and depth (...) of image points p (..., 2) in triangles (..., 3, 2) px
+    with corner depths z (..., 3)."""
     a, b, c = tri.unbind(-2)
     cross = lambda u, v: u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
     area = cross(b - a, c - a)
@@ -150,12 +150,11 @@ def _weights(tri, z, p):
     depth = 1 / l.sum(-1)
     return l * depth[..., None], depth
 
-# %% ../../nbs/synth/25_drawing.ipynb #2fc03f4e
+# %% ../../nbs/synth/25_drawing.ipynb #60959117
 class Rasterizer(Bodies):
     "A crowd drawn by splatting points of its surface into a depth buffer: plain torch, any device."
     reach = 64. # m that the depth can hold
 
-# %% ../../nbs/synth/25_drawing.ipynb #d73b46ac
 @patch
 def _project(self:Rasterizer, shots, f, body):
     "Corners of all triangles in one picture: pixels (F, 3, 2) and depth (F, 3)."
@@ -164,7 +163,6 @@ def _project(self:Rasterizer, shots, f, body):
     px = px[:, :2] / px[:, 2:].clamp(min=.05)
     return px[self.faces], cam[:, 2][self.faces]
 
-# %% ../../nbs/synth/25_drawing.ipynb #60959117
 def _pixel_boxes(tri, z, size):
     """First and last pixel middles (F, 2) in the box of each triangle, and the level (F,) of its side in
     powers of two; -1: not seen."""
@@ -276,7 +274,7 @@ def first(self:Rasterizer,
     who, face = (torch.where(met, v[f, y, x], -1) for v in (hits.who, hits.face))
     return torch.where(met, gap, 0.), who, face
 
-# %% ../../nbs/synth/25_drawing.ipynb #254712e9
+# %% ../../nbs/synth/25_drawing.ipynb #6b8ada03
 def _tiles(p, floor):
     "Colours of floor points (N, 3): plain, checks, stripes."
     i, j = (p[:, :2] * float(floor['scale'])).floor().unbind(-1)
@@ -284,7 +282,6 @@ def _tiles(p, floor):
     a, b = (torch.as_tensor(np.asarray(floor[k])).float().to(p) for k in 'ab')
     return a + (b - a) * f
 
-# %% ../../nbs/synth/25_drawing.ipynb #6b8ada03
 @patch
 def _one_sun(self:Bodies, shots, light):
     "The light of one picture for `lit`, and a function that says how much of the sun reaches points (N, 3)."

@@ -53,14 +53,13 @@ def _stride(kind, stride, size, swing, elbow):
         x[f'{s}_elbow_flex'] = elbow + .35 * swing * np.maximum(curve[other]['hip'], 0)
     return x
 
-# %% ../../nbs/synth/20c_gaits.ipynb #b8dc5e5d
+# %% ../../nbs/synth/20c_gaits.ipynb #20ba0013
 def _sidestep(rng, x, p):
     "Legs part and close; one foot is up while they part."
     w = rng.uniform(6, 16) * rng.choice([-1, 1])
     # w > 0: the left foot is up while the legs part
     x['l_hip_abd'] = x['r_hip_abd'] = abs(w) * .6 + w * np.cos(p)
 
-# %% ../../nbs/synth/20c_gaits.ipynb #20ba0013
 def _trunk(rng, x, kind, t, stride, size):
     "Add what the trunk does: it sways, leans into a run, turns."
     p = 2 * np.pi * stride
@@ -167,16 +166,13 @@ def _planted(rng, t, legs, arms, side):
     stands = _standing(legs, side)
     return plant(np.clip(x, _LOW, _HIGH), stands) if stands else x, f'{legs}/{arms}'
 
-# %% ../../nbs/synth/20c_gaits.ipynb #bf932b24
+# %% ../../nbs/synth/20c_gaits.ipynb #983fc705
 def _shares(quiet):
-    "How much of other movement each angle keeps, and how much of the gait it takes."
+    "How much other movement each angle keeps, and takes of the gait."
     leg = np.array([k[2:5] in ('hip', 'kne', 'ank') for k in ANGLES])
     arm = np.array([k[2:5] in ('sho', 'elb') for k in ANGLES])
-    keep = np.where(leg, 0., .3 if quiet else .8)
-    swing = np.where(arm & (not quiet), .35, 1.)
-    return keep, swing
+    return np.where(leg, 0., .3 if quiet else .8), np.where(arm & (not quiet), .35, 1.)
 
-# %% ../../nbs/synth/20c_gaits.ipynb #20ba0029
 def _cyclic(rng, t, legs, arms, side):
     "Angles (T, 33), height (T,) and name of a gait or of jumps, with arms that swing or do something else."
     kind = _pick(rng, _GAIT_ODDS) if legs == 'gait' else legs
@@ -186,7 +182,6 @@ def _cyclic(rng, t, legs, arms, side):
     keep, swing = _shares(quiet)
     return keep * over + swing * cycle, z, f"{kind}/{'swing' if quiet else arms}"
 
-# %% ../../nbs/synth/20c_gaits.ipynb #983fc705
 def _within_limits(x, yaw):
     "Angles within their limits; a body may turn round as often as it likes."
     free = x[:, yaw].copy()

@@ -18,14 +18,13 @@ from .people import PELVIS, People, batch_of, belongs, contacts, part_of
 from .people import people_of, random_views
 from .scenes import SceneRange, backdrop_light, light_of, random_light
 
-# %% ../../nbs/synth/28a_layers.ipynb #2c06f30e
+# %% ../../nbs/synth/28a_layers.ipynb #54ff8971
 def _with_ambient(light):
     "The light of `random_light` with its sky and ground as polynomials."
     ambient = np.zeros((9, 3))
     ambient[0], ambient[3] = (light['sky'] + light['ground']) / 2, (light['sky'] - light['ground']) / 2
     return light | dict(ambient=ambient)
 
-# %% ../../nbs/synth/28a_layers.ipynb #54ff8971
 def layer_light(
     rng, # numpy Generator
     scene:SceneRange, # ranges

@@ -113,7 +113,7 @@ def _equations(limb, x, parent, side, rotations, directions):
 
 # %% ../../nbs/synth/21g_limbs.ipynb #22cd0032
 def _solve(H, b):
-    "y with H y = b, H (n, n, N) positive, by elimination."
+    "y with H y = b, H (n, n, N) positive definite."
     H, b = H.copy(), b.copy()
     for i in range(len(b)):
         for j in range(i + 1, len(b)):

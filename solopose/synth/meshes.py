@@ -36,13 +36,12 @@ def _sheet(rings, points, closed, first):
     return np.concatenate([np.stack(x, -1).reshape(-1, 3)
                            for x in ((a, b, a + points), (b, b + points, a + points))]) + first
 
-# %% ../../nbs/synth/23c_meshes.ipynb #8bd50a49
+# %% ../../nbs/synth/23c_meshes.ipynb #735a74cf
 def _ring(th, rx, y0, y1, z, wider):
     "A ring (n, 3) of a skirt at height z, at angles th, around a body rx wide and from y0 to y1 deep, m."
     y = (y0 + y1) / 2 + ((y1 - y0) / 2 + .012 + wider) * np.sin(th)
     return np.stack([(rx + .012 + wider) * np.cos(th), y, np.full(len(th), z)], 1)
 
-# %% ../../nbs/synth/23c_meshes.ipynb #735a74cf
 def _skirt(v, heads, legs, hem, flare):
     """A skirt around rest vertices v (V, 3) of hips and `legs` (mask), down to height `hem` m: points (N, 3),
     share of the thighs (N,), share of the left one (N,)."""
@@ -96,12 +95,11 @@ def _spread(m, e):
     np.minimum.at(out, e[:, 1], m[e[:, 0]])
     return out
 
-# %% ../../nbs/synth/23c_meshes.ipynb #1ec8cd15
+# %% ../../nbs/synth/23c_meshes.ipynb #8c4c1343
 def _whole(f):
     "Which triangles have three different corners."
     return (f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 2] != f[:, 0])
 
-# %% ../../nbs/synth/23c_meshes.ipynb #8c4c1343
 def _edges_to_go(v, f, length, kind, rng):
     "Short edges that can go at once, (E, 2); the first stays."
     e = _edges(f)

@@ -88,7 +88,7 @@ def on_floor(
     pack, # BodyPack
     person:int, # body that moves
     motion:Motion): # its movement
-    "Rotations (T, 19, 3, 3) and positions (T, 19, 3), m, on the floor z = 0."
+    "Rotations (T, 19, 3, 3), positions (T, 19, 3), m, z = 0."
     R, at = forward_kinematics(pack.heads[person], motion.angles)
     path = foot_lock(pack, person, R, at, motion.path)
     path[:, 2] -= _lowest(pack, person, R, at)

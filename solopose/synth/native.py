@@ -50,7 +50,8 @@ def names_of(
         all_ = [(f'd{1 + i % 30:02}', f'g{g}_sBM_m{g}{i % 6}_ch{1 + i // 10:02}') for i in range(300)
                 for g in [('BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB')[i % 10]]]
     else: all_ = [(s, a) for a in acts[dataset] for s in who[dataset]]
-    if n > len(all_): raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
+    if n > len(all_):
+        raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
     return all_[:n]
 
 # %% ../../nbs/synth/29_native.ipynb #5ef52982
@@ -67,14 +68,13 @@ def _draw_draft(people, dataset, folder, i, seconds, seed, size):
     np.save(folder / '.joints.npy', take['joints'])
     (folder / '.joints.npy').replace(folder / 'joints.npy')
 
-# %% ../../nbs/synth/29_native.ipynb #d4421eaa
+# %% ../../nbs/synth/29_native.ipynb #013c986d
 def _draft(people, dataset, folder, i, seconds, seed, size):
     "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ..."
     if not (folder / 'joints.npy').exists(): _draw_draft(people, dataset, folder, i, seconds, seed, size)
     videos = [folder / f'{k}.mp4' for k in range(LABS[dataset]['n'])]
     return *names_of(dataset, i + 1)[i], np.load(folder / 'joints.npy'), videos
 
-# %% ../../nbs/synth/29_native.ipynb #013c986d
 def record(
     people, # `People` of the synthetic stream
     dataset:str, # key of `LABS`
@@ -92,7 +92,7 @@ def record(
     return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos)
             for s, a, joints, videos in drafts]
 
-# %% ../../nbs/synth/29_native.ipynb #75275b8d
+# %% ../../nbs/synth/29_native.ipynb #0acdefda
 def _begin_draft(draft, **asked):
     "Make the folder; ValueError for other settings."
     note = draft / 'asked.json'
@@ -101,7 +101,6 @@ def _begin_draft(draft, **asked):
     draft.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(asked))
 
-# %% ../../nbs/synth/29_native.ipynb #0acdefda
 def _write_tree(dataset, folder, recorded):
     "Takes in the files of a data set."
     shutil.rmtree(folder, ignore_errors=True)

@@ -88,7 +88,7 @@ _UPPER = dict(arm=('chest', 'upperarm', 'forearm', 'elbow_flex', 'YXZ'),
 
 # %% ../../nbs/synth/21h_retarget.ipynb #22cd0039
 def _upper_angles(hinges, s, order, rotation):
-    "Angles (T, 3) of shoulder or hip within limits."
+    "Angles (T, 3) of shoulder or hip."
     keys = [f'{s}_{k}' for k, _, _ in hinges]
     sign = np.array([v if axis == 'x' else v * (-1 if s == 'l' else 1) for _, axis, v in hinges])
     low, high = np.sort(_limits(keys) * sign, 0)

@@ -25,7 +25,7 @@ ANGLES = tuple(LIMITS)
 # %% ../../nbs/synth/20a_rig.ipynb #65da478c
 def _turn(axis, degrees):
     "Rotations (T, 3, 3) about an axis."
-    a = np.radians(np.asarray(degrees, np.float64))
+    a = np.radians(np.asarray(degrees, float))
     c, s, o, z = np.cos(a), np.sin(a), np.ones_like(a), np.zeros_like(a)
     rows = dict(x=(o, z, z, z, c, -s, z, s, c), y=(c, z, s, z, o, z, -s, z, c),
                 z=(c, -s, z, s, c, z, z, z, o))[axis]
@@ -60,14 +60,13 @@ def _leg_local(a, s, m):
 def _pelvis_turn(a):
     return _turn('z', a['root_yaw']) @ _turn('y', a['root_side']) @ _turn('x', a['root_lean'])
 
-# %% ../../nbs/synth/20a_rig.ipynb #6dbe10ad
+# %% ../../nbs/synth/20a_rig.ipynb #f5b913fa
 def _upper_arm(g, m):
     "Turn of the upper arm."
     upper = _turn('y', m * g('shoulder_abd')) @ _turn('x', -g('shoulder_flex'))
     upper = upper @ _turn('z', m * g('shoulder_twist'))
     return upper
 
-# %% ../../nbs/synth/20a_rig.ipynb #f5b913fa
 def _add_limbs(r, a, s, m):
     "Turns of one arm and one leg."
     for k, turn in zip(('clavicle', 'upperarm', 'forearm', 'hand'), _arm_local(a, s, m)):
@@ -82,8 +81,7 @@ def _half_turns(a, part):
     return _turn('x', g('flex')) @ _turn('y', g('side')) @ _turn('z', g('twist'))
 
 def _arm_local(a, s, m):
-    """Turns of clavicle, upper arm, forearm and hand of one side (m: -1 left, 1 right) relative to their
-    parents."""
+    "Turns of clavicle, upper arm, forearm and hand of a side (m: -1 left, 1 right) in their parents."
     g = lambda k: a[f'{s}_{k}']
     upper = _upper_arm(g, m)
     fore = _turn('x', -g('elbow_flex')) @ _turn('z', m * g('forearm_twist'))
@@ -115,7 +113,8 @@ def forward_kinematics(
     return np.stack([skin[k] for k in names], 1), np.stack([at[k] for k in names], 1)
 
 # %% ../../nbs/synth/20a_rig.ipynb #bf639a6a
-_LIMB_HEADS = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm', wrist='hand')
+_LIMB_HEADS = dict(hip='thigh', knee='shank', ankle='foot', shoulder='upperarm', elbow='forearm',
+                   wrist='hand')
 
 def _known_points(heads, crown, R, at, nose):
     "Every keypoint that a body knows by its name, (T, 3) m; 'neck_head' is the joint under the head."

@@ -123,14 +123,13 @@ def _fabric(rng, bank, name, own):
     first = cloth_tone(rng) if own is None else own
     return tile, [np.cos(turn) / size, np.sin(turn) / size, *place], [first, second]
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #91277487
+# %% ../../nbs/synth/24_wardrobe.ipynb #46e6745c
 def _fabrics(rng, bank, skin, hair):
     "Tile, scale and colours of every material; skin and hair are nearly plain."
     out = [_fabric(rng, bank, k, _own_colours(rng, skin, hair).get(k)) for k in MATERIALS]
     tile, scale, colours = (torch.tensor(np.array(x)) for x in zip(*out))
     return tile, scale.float(), colours.float().clamp(0, 1)
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #46e6745c
 def _folds(rng, p, cells=(8., 22.)):
     "Smooth random waves over rest positions (V, 3), -1..1: the folds of loose cloth."
     k = torch.tensor(rng.standard_normal((3, 3))).float()
@@ -199,7 +198,7 @@ def _cut(self:OutfitSampler, rng, person, style):
     self._on_head(rng, cut, person, style)
     return cut.mat, cut.off
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #ff9887f2
+# %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
 @patch
 def _height(self:OutfitSampler, person):
     "Height of each vertex over the head's joint, in head units."
@@ -207,7 +206,6 @@ def _height(self:OutfitSampler, person):
     tall = float(self.pack.crown[person][2] - head[2])
     return (self.pack.vertices[person, :, 2].float() - float(head[2])) / tall
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
 class _Sheets:
     "Points (N, 3), bones and weights (N, 4) of the sheets; folded into the pelvis until they are worn."
     def __init__(self, n, pelvis):
@@ -219,7 +217,7 @@ class _Sheets:
         self.points[part], self.bones[part] = torch.tensor(points).float(), torch.tensor(numbers)
         self.weights[part, :len(bones)] = torch.tensor(np.stack(weights, 1)).float()
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #ab9e7331
+# %% ../../nbs/synth/24_wardrobe.ipynb #8b5bcade
 @patch
 def _hang_skirt(self:OutfitSampler, rng, sheets, heads, v, style, place):
     "Put a skirt into a place of the sheets."
@@ -229,7 +227,6 @@ def _hang_skirt(self:OutfitSampler, rng, sheets, heads, v, style, place):
     p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
     sheets.fill(place, p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #8b5bcade
 @patch
 def _hang(self:OutfitSampler, rng, person, style, rest):
     "Skirt and long hair: points, bones and weights of the sheets."
@@ -242,14 +239,13 @@ def _hang(self:OutfitSampler, rng, person, style, rest):
         sheets.fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
     return sheets.points, sheets.bones, sheets.weights
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #74053f0c
+# %% ../../nbs/synth/24_wardrobe.ipynb #42f4944a
 def _style(rng, **style):
     "Choices of hair, sleeves, legs, feet, beard and hem, but for those made already."
     drawn = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS),
                  feet=_pick(rng, FEET))
     return drawn | dict(beard=rng.random() < .16, hem=rng.uniform(.35, 1.7)) | style
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #42f4944a
 @patch
 def _surface(self:OutfitSampler, rng, person, mat, off):
     "Rest vertices (V, 3) m of a dressed body: off the skin, and cloth in folds."

@@ -89,7 +89,8 @@ class ProgressBar(TQDMProgressBar):
         from tqdm import tqdm
         task = self.trainer.lightning_module
         return tqdm(desc='training', total=task.stop, initial=self.trainer.global_step, file=sys.stderr,
-                    unit=' frames', unit_scale=task.recipe.batch, disable=self.is_disabled, dynamic_ncols=True)
+                    unit=' frames', unit_scale=task.recipe.batch, disable=self.is_disabled,
+                    dynamic_ncols=True)
 
 # %% ../../nbs/training/43f_callbacks.ipynb #565d9e9c
 @patch

@@ -29,7 +29,7 @@ from .module import build_model
 from .pools import Pool, draw_pool
 from .recipe import Recipe, parse_overrides
 
-# %% ../../nbs/training/43h_command.ipynb #f91f0a51
+# %% ../../nbs/training/43h_command.ipynb #9068e09b
 def _build_pack(pack):
     "Build a body pack."
     from solopose.synth.bodies import build_body_pack
@@ -37,7 +37,6 @@ def _build_pack(pack):
     Path(pack).parent.mkdir(parents=True, exist_ok=True)
     build_body_pack(pack)
 
-# %% ../../nbs/training/43h_command.ipynb #9068e09b
 def draw_missing(
     pool, # folder
     pack, # body pack; built if it is missing
@@ -70,7 +69,7 @@ def draw_start(
         'clips of the eight people that ship, about a minute; more with --single N, see --help')
     for kind, n in START.items(): draw_pool(None, pool, kind, 1, n, size=size, motions=motions)
 
-# %% ../../nbs/training/43h_command.ipynb #2adf72b9
+# %% ../../nbs/training/43h_command.ipynb #16581ae9
 def write_run(
     net, # trained `SoloPose`
     out, # run folder
@@ -88,7 +87,6 @@ def write_run(
     print(json.dumps(scores))
     return scores
 
-# %% ../../nbs/training/43h_command.ipynb #16581ae9
 def _origin(net, out, constant):
     "What weights say about where they come from."
     before = {k: net.metadata.get(k) for k in ('steps', 'run')} if net.metadata else None

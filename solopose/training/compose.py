@@ -186,7 +186,7 @@ def _place(places, n, size, dice):
     out, plain = random_windows(places, n, size, dice), (dice.uniform(n) < .08).view(n, 1, 1, 1, 1)
     return torch.where(plain, dice.uniform(n, 1, 3, 1, 1).expand_as(out), out)
 
-# %% ../../nbs/training/41a_compose.ipynb #b53382c0
+# %% ../../nbs/training/41a_compose.ipynb #c1837024
 def _person(rgba, grid, dice):
     "The person in the square with a random light of its own."
     n, x = len(rgba), look_through(rgba, grid)
@@ -202,7 +202,6 @@ def _furniture(x, grid, desk, wide, places, dice):
     mask = torch.maximum(things.expand(*x.shape[:2], 1, size, size), below.float())
     return x * (1 - mask) + stuff * mask
 
-# %% ../../nbs/training/41a_compose.ipynb #c1837024
 def _seen(layer, other, places, square, size, dice):
     "Pictures (n, T, 3, S, S) of the squares before the lens."
     n, wide = len(other), other.shape[2]

@@ -50,7 +50,7 @@ def rounded_blocks(
 
 # %% ../../nbs/training/40b_effects.ipynb #64ab5d91
 def _channel(y, k, scale):
-    "Channel k (N, S, S) after JPEG."
+    "Channel k (N, S, S) of YCbCr pictures after JPEG."
     x = F.avg_pool2d(y[:, k:k + 1], 2)[:, 0] if k else y[:, 0]
     table = (_COLOUR if k else _BRIGHT).to(x)
     x = rounded_blocks(x, (table * scale[:, None, None]).clamp(1, 255))

@@ -56,10 +56,9 @@ def baselines(
     still = true[:, :1].expand_as(true)
     return {'constant pose': flat('median'), 'mean pose': flat('mean'), 'zero motion': still}
 
-# %% ../../nbs/training/42_evaluate.ipynb #a7d7a251
+# %% ../../nbs/training/42_evaluate.ipynb #1aaafeac
 def _unit(x): return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
 
-# %% ../../nbs/training/42_evaluate.ipynb #1aaafeac
 def body_axes(
     joints): # (..., 15, 3), mm
     "Unit vectors to the person's right, up along the trunk, and to the front: three of (..., 3)."
@@ -160,7 +159,7 @@ def _action(name):
     "The family of a drawn motion, or the captured take that a motion was made from."
     return str(name).split('/')[0].split(' ')[0].removeprefix('humanoid3d_')
 
-# %% ../../nbs/training/42_evaluate.ipynb #997270d4
+# %% ../../nbs/training/42_evaluate.ipynb #077c1d24
 def _overall(pred, true, blind):
     "Errors of the model, smoothed too, and of the baselines."
     smoothed = torch.as_tensor(smooth(pred.transpose(0, 1), FPS)).transpose(0, 1)
@@ -168,13 +167,11 @@ def _overall(pred, true, blind):
     out['model']['interval'] = interval(pred, true)
     return out
 
-# %% ../../nbs/training/42_evaluate.ipynb #2f4c9af2
 def _by_joint(pred, true, constant):
     "Joint -> MPJPE of the model and of the constant pose."
     pairs = zip(per_joint(pred, true).items(), per_joint(constant, true).values())
     return {k: dict(mpjpe=round(float(v), 1), constant=round(float(c), 1)) for (k, v), c in pairs}
 
-# %% ../../nbs/training/42_evaluate.ipynb #077c1d24
 def _by_view(joints, pred, true, constant):
     "Errors by azimuth and by elevation, in the order of the bins."
     out = {}

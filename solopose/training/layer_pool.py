@@ -100,7 +100,7 @@ class Drawers:
 # %% ../../nbs/training/40a_layer_pool.ipynb #2d9a3f0a
 @patch
 def check(self:Drawers):
-    "ChildProcessError if a process has failed; see the log."
+    "ChildProcessError if a process has failed."
     failed = [p for p in self.processes if p.exitcode]
     if not failed: return
     raise ChildProcessError(f'{len(failed)} of {len(self.processes)} drawing processes ended with code '

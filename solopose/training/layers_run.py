@@ -125,7 +125,7 @@ def learn(self:LayersRun,
 @patch
 @torch.no_grad()
 def average(self:LayersRun):
-    "Move the average towards the weights."
+    "Move the average to the weights."
     decay = min(.9985, (self.step + 1) / (self.step + 20))
     pairs = zip(self.ema.state_dict().values(), self.net.state_dict().values())
     pairs = [(e, p) for e, p in pairs if e.is_floating_point()]
@@ -218,7 +218,7 @@ def weights(self:LayersRun,
 @patch
 def note(self:LayersRun,
     terms:dict): # of `learn`
-    "Keep the terms; FloatingPointError for a bad loss."
+    "Keep the terms of a step."
     row = dict(step=self.step, **{k: round(float(v), 4) for k, v in terms.items()})
     if not math.isfinite(row['loss']):
         raise FloatingPointError(f'the loss is {row["loss"]} at step {self.step}: go on with a smaller --lr')

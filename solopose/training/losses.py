@@ -11,13 +11,12 @@ import torch
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
 
-# %% ../../nbs/training/43a_losses.ipynb #5543bc58
+# %% ../../nbs/training/43a_losses.ipynb #1f87a941
 def inside_picture(
     uv): # places (..., 2), fractions of the picture
     "Which places lie inside the picture: (...)."
     return ((uv > 0) & (uv < 1)).all(-1)
 
-# %% ../../nbs/training/43a_losses.ipynb #1f87a941
 def _bump(x, n, sigma):
     "A Gaussian over n cells around x (...), a fraction of the side: (..., n), sum 1."
     centres = torch.arange(n, device=x.device) + .5

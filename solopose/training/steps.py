@@ -19,12 +19,11 @@ from .optimizer import optimizer_for, parameter_groups
 from .pools import augment
 from .recipe import Recipe
 
-# %% ../../nbs/training/47_steps.ipynb #cea432de
+# %% ../../nbs/training/47_steps.ipynb #52330ead
 def _send(x, device):
     "A batch on a device, dictionaries in it as well."
     return {k: _send(v, device) for k, v in x.items()} if isinstance(x, dict) else x.to(device)
 
-# %% ../../nbs/training/47_steps.ipynb #52330ead
 def _clock(device):
     "A function that says the time when a device has done all it was given."
     wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
@@ -78,7 +77,8 @@ def step_times(
     low = 'bf16' in recipe.precision
     rate = matrix_rate(device, dtype=torch.bfloat16 if low else torch.float32)
     facts = {k: v for k, v in run_facts().items() if k != 'command'}
-    return dict(frames_per_s=round(float(frames / total), 1), data=n(data / total), forward=n(forward / total),
+    return dict(frames_per_s=round(float(frames / total), 1), data=n(data / total),
+                forward=n(forward / total),
         backward=n(backward / total),
         matrix_share=n(work / (forward + backward) / rate),
         matrix_tflops=n(rate / 1e12), batch=recipe.batch, precision=recipe.precision, **facts)

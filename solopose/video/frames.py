@@ -86,7 +86,8 @@ def _tell_damage(path, c, s, n, last, start, broken):
     cut = n and last + max(.5, 3 * step) < end and (not s.frames or start > 0 or n < s.frames)
     if not broken and not cut: return
     warnings.warn(f'{Path(path).name} is damaged: {n} frames decoded, up to {last:.2f} s'
-                  + (f' of {end:.2f} s' if cut else '') + '; the rest is left out. Copy the file again if you can.')
+                  + (f' of {end:.2f} s' if cut else '') + '; the rest is left out. Copy the file again if '
+                                                          'you can.')
 
 # %% ../../nbs/video/18_frames.ipynb #a9c6418e
 def decode(
@@ -112,7 +113,7 @@ def _shape_of(frame, stream, turn, size):
     shrink = min(1, size / max(source)) if size else 1
     return source, tuple(max(1, round(v * shrink)) for v in source)
 
-# %% ../../nbs/video/18_frames.ipynb #07c97c98
+# %% ../../nbs/video/18_frames.ipynb #6cd67177
 def _first_packet(path, track):
     "Bytes of the first packet of a track; none where it cannot be read."
     import av
@@ -121,7 +122,6 @@ def _first_packet(path, track):
             return next((bytes(p) for p in c.demux(c.streams[track]) if p.size), b'')
     except av.error.FFmpegError: return b''
 
-# %% ../../nbs/video/18_frames.ipynb #bf6719dc
 def _first_frame(path, c, s):
     "The first frame that decodes, and how it is turned."
     frame = next(decode_packets(c, s, []), None)
@@ -129,18 +129,18 @@ def _first_frame(path, c, s):
     asked = exif_matrix(_first_packet(path, s.index)) if s.codec_context.name == 'mjpeg' else None
     return frame, display_matrix(frame) if asked is None else asked
 
-# %% ../../nbs/video/18_frames.ipynb #6cd67177
 def _open_pictures(path, pictures, fps, max_frames, size, start):
     "A `Video` of pictures; `fps` is their rate."
     source = read_picture(pictures[0]).size
     shrink = min(1, size / max(source)) if size else 1
     w, h = (max(1, round(v * shrink)) for v in source)
-    return Video(path, w, h, source, TURNS[0], fps or 25., 'pictures', None, max_frames, start, pictures, path.name)
+    return Video(path, w, h, source, TURNS[0], fps or 25., 'pictures', None, max_frames, start, pictures,
+                 path.name)
 
 # %% ../../nbs/video/18_frames.ipynb #da03e1e1
 def read_video(
     path, # a film, a folder of pictures, a pattern with %03d, a glob, a pipe, or '-' for standard input
-    fps=None, # constant rate to resample to, nearest frame by time (for pictures: their rate); None: every frame
+    fps=None, # constant rate, nearest frame by time (for pictures: their rate); None: every frame
     max_frames=None, # give at most so many frames
     size=None, # longest side at most, px: larger frames are reduced while decoding
     start=0., # seconds to skip at the beginning
@@ -174,7 +174,7 @@ def _picture_frames(video):
     pairs = ((k / video.rate, p) for k, p in enumerate(video.pictures))
     return (pair for pair in pairs if pair[0] >= video.start - .5 / video.rate)
 
-# %% ../../nbs/video/18_frames.ipynb #84e0b871
+# %% ../../nbs/video/18_frames.ipynb #6b4fdd7f
 def _pixels(video, frame):
     "A decoded frame, or a picture's file, as an upright (H, W, 3) uint8 array of the video's size."
     if not isinstance(frame, Path):
@@ -182,12 +182,12 @@ def _pixels(video, frame):
         return upright(frame_pixels(frame, w, h), video.turn)
     im, (w, h) = read_picture(frame), video.source_size
     if abs(im.width * h - im.height * w) > .01 * im.width * h:
-        raise VideoError(f'{frame} is {im.width} x {im.height} px, the first picture was {w} x {h}: make all of one shape')
+        raise VideoError(f'{frame} is {im.width} x {im.height} px, the first picture was {w} x {h}: make '
+                         f'all of one shape')
     size = video.width, video.height
     how = Image.Resampling.BOX if im.width > size[0] else Image.Resampling.BICUBIC
     return np.asarray(im if im.size == size else im.resize(size, how))
 
-# %% ../../nbs/video/18_frames.ipynb #6b4fdd7f
 @patch
 def timed(self: Video,
     wanted=lambda n: True, # is frame n to be converted? None stands in for the others
@@ -293,9 +293,8 @@ class Replay:
 # %% ../../nbs/video/18_frames.ipynb #cceef75e
 @patch
 def timed(self:Replay,
-    wanted=lambda n: True, # see `Video.timed`
-):
-    "(seconds, frame), from memory if possible."
+    wanted=lambda n: True): # see `Video.timed`
+    "(seconds, frame), from memory."
     if self.reader is not None: self.reader.join()
     if self.kept is not None or not self.fits:
         yield from self.kept or self.video.timed(wanted)

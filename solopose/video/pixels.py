@@ -52,7 +52,7 @@ def exif_matrix(
     except Exception: return None # broken EXIF is no reason not to look at the picture
     return np.array(ORIENTATIONS[asked]) if asked != 1 and asked in ORIENTATIONS else None
 
-# %% ../../nbs/video/17a_pixels.ipynb #5ba89955
+# %% ../../nbs/video/17a_pixels.ipynb #297438c4
 def _comb_filter(frame):
     "A filter graph for frames like this one."
     import av
@@ -63,7 +63,6 @@ def _comb_filter(frame):
     graph.link_nodes(first, whole, graph.add('buffersink')).configure()
     return graph
 
-# %% ../../nbs/video/17a_pixels.ipynb #297438c4
 def _pull(graph):
     "All frames that a graph has ready."
     import av
@@ -71,7 +70,7 @@ def _pull(graph):
         try: yield graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError): return
 
-# %% ../../nbs/video/17a_pixels.ipynb #8132a782
+# %% ../../nbs/video/17a_pixels.ipynb #07b329ef
 def progressive(
     pairs, # (seconds, decoded frame) in order of time
 ): # generator of the same
@@ -90,7 +89,6 @@ def progressive(
         for whole in _pull(graph): yield times.popleft(), whole
     if graph is not None: yield from _drain(graph, times)
 
-# %% ../../nbs/video/17a_pixels.ipynb #07b329ef
 def _drain(graph, times):
     "The frames that a graph still holds."
     graph.push(None)
@@ -117,7 +115,8 @@ def frame_pixels(
     "A decoded frame as RGB, as it is stored; VideoError if FFmpeg cannot convert it."
     import av
     how = 'AREA' if width * height < frame.width * frame.height else 'BICUBIC'
-    try: return frame.to_ndarray(format='rgb24', width=width, height=height, interpolation=how, **colour_options(frame))
+    try: return frame.to_ndarray(format='rgb24', width=width, height=height, interpolation=how,
+                                 **colour_options(frame))
     except TypeError as e: raise VideoError('an HDR film needs a newer PyAV: pip install -U "av>=18"') from e
     except (av.error.FFmpegError, ValueError) as e:
         raise VideoError(f'a frame cannot be converted ({e}): convert the film to mp4') from e
