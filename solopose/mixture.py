@@ -207,7 +207,7 @@ def yield_to_joint(self:Mixture,
     sigma, # widths (..., J, K)
     weight, # weights (..., J, K)
 ): # weights (..., J, K)
-    "Lower the sides of a joint near a face between voxels, so that its own voxel stays the highest."
+    "Lower the side Gaussians of a joint near a face between voxels, so that its own voxel stays the highest."
     if weight.shape[-1] == 1: return weight
     cube = self.voxels_around(mu, sigma, weight)
     main, side = cube[..., 0, :], cube[..., 1:, :].sum(-2)
