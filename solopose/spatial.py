@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
-           'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
-           'paper_map', 'encode_video']
+           'GridTower', 'ClipTower', 'measure', 'SpatialEncoder', 'paper_map', 'encode_video']
 
 # %% ../nbs/05_spatial.ipynb #e03412df
-import contextlib, logging, math, os, socket, urllib.request
+import math, os
 from importlib import import_module
-from urllib.parse import urlparse
 
 import torch
 from torch import nn
 from fastcore.basics import patch
+from .tower_files import load_tower, online, quiet_build, read_state
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
 # CLIP's pictures and ImageNet's, RGB 0..1
@@ -96,96 +95,6 @@ def forward(self:ClipTower,
     if not self.vit: return grid_tokens(grid)
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
     return torch.cat([first, grid], 1)
-
-# %% ../nbs/05_spatial.ipynb #6f4bb279
-def _read_torch(path):
-    "Tensors of a file of torch.save."
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
-                         'save a state dict with torch.save or safetensors') from None
-    return state.get('state_dict', state)
-
-# %% ../nbs/05_spatial.ipynb #38c97e76
-def read_state(
-    path, # a .safetensors file, or one written by torch.save
-):
-    "Tensors of a checkpoint by name. Code inside a pickle is refused, never run."
-    if str(path).endswith('.safetensors'):
-        from safetensors.torch import load_file
-        return load_file(path)
-    return _read_torch(path)
-
-# %% ../nbs/05_spatial.ipynb #651b5a66
-def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
-    "The tensors under the first prefix that there is, without it; all of them if there is none."
-    for prefix in prefixes:
-        part = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-        if part: return part
-    return state
-
-def _check_tower(path, state, want):
-    "ValueError unless a file has the tensors that a tower needs."
-    bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
-    if bad:
-        raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first '
-                         f'{bad[0]!r} {tuple(want[bad[0]].shape)}: the file belongs to another tower or '
-                         f'image size')
-
-# %% ../nbs/05_spatial.ipynb #f5fe233d
-def load_tower(
-    body, # network to fill
-    path, # weight file, see `read_state`
-):
-    "Fill a network from a file, exactly; a ValueError says what is missing or does not fit."
-    state, want = _part_of(read_state(path)), body.state_dict()
-    _check_tower(path, state, want)
-    body.load_state_dict({k: state[k] for k in want})
-
-# %% ../nbs/05_spatial.ipynb #d6639cbc
-def online(
-    seconds=3., # how long to wait
-):
-    "Does the server of published weights answer?"
-    if urllib.request.getproxies(): return True
-    from huggingface_hub import constants
-    url = urlparse(constants.ENDPOINT)
-    try: socket.create_connection((url.hostname, url.port or 443), seconds).close()
-    except OSError: return False
-    return True
-
-# %% ../nbs/05_spatial.ipynb #9b48b745
-def _not_here(what, tag, command):
-    "What to do about weights that cannot be downloaded."
-    return (f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
-            f'a network '
-            f'run `python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a '
-            f'weight file>')
-
-# %% ../nbs/05_spatial.ipynb #031f5c54
-def _why(what, tag, command, e):
-    "One line about a tower that could not be built."
-    if not tag or 'tag' in str(e) and 'ownload' not in str(e):
-        return f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}'
-    return _not_here(what, tag, command)
-
-# %% ../nbs/05_spatial.ipynb #02934414
-@contextlib.contextmanager
-def quiet_build(
-    what, # the encoder, as the user wrote it
-    tag=None, # weights asked for
-    command='', # how to fetch them on a machine with network
-):
-    "Build a tower without chatter; failures become one clear ValueError."
-    from huggingface_hub import constants
-    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    if tag: constants.HF_HUB_OFFLINE = before or not online()
-    logging.disable(logging.CRITICAL)
-    try: yield
-    except (RuntimeError, OSError, ValueError) as e: raise ValueError(_why(what, tag, command, e)) from None
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        logging.disable(level)
 
 # %% ../nbs/05_spatial.ipynb #7ee2027b
 def _timm_features(arch, tag, out_index, extra):
