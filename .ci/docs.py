@@ -159,6 +159,17 @@ def formulas_at_home(site):
         page.write_text(KATEX.sub(f'{up}site_libs/katex/', text), encoding='utf-8')
 
 
+SIGNATURE_LINK = re.compile(r'\[`([^`\]<>]+)`\]\(([^)\s<>]+)\)')
+
+
+def links_in_signatures(site):
+    "nbdev links names in the comments of a signature; a code block would show that as Markdown."
+    def linked(m): return SIGNATURE_LINK.sub(r'<a href="\2">\1</a>', m[0])
+    for page in site.rglob('*.html'):
+        text = page.read_text(encoding='utf-8')
+        page.write_text(re.sub(r'(?s)<pre class="sourceCode.*?</pre>', linked, text), encoding='utf-8')
+
+
 def from_elsewhere(site):
     "What pages fetch from other places, with the pages that do."
     out = {}
@@ -196,8 +207,9 @@ def website(cfg):
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(work / '_docs', docs)
         formulas_at_home(docs)
+        links_in_signatures(docs)
     shutil.rmtree(proc, ignore_errors=True)
-    return len(list(docs.rglob('*.html'))), broken_links(docs)
+    return len(list(docs.rglob('*.html'))), broken_links(docs) + [f'{url} is fetched from elsewhere' for url in from_elsewhere(docs)]
 
 
 def main():
