@@ -147,6 +147,38 @@ def stage(proc, work, cfg):
     return names
 
 
+KATEX = re.compile(r'https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/')
+
+
+def formulas_at_home(site):
+    "Formulas are set by the KaTeX that lies beside this file, so that pages need no network."
+    shutil.copytree(ROOT / '.ci' / 'katex', site / 'site_libs' / 'katex', dirs_exist_ok=True)
+    for page in site.rglob('*.html'):
+        up = '../' * (len(page.relative_to(site).parts) - 1)
+        text = page.read_text(encoding='utf-8')
+        page.write_text(KATEX.sub(f'{up}site_libs/katex/', text), encoding='utf-8')
+
+
+SIGNATURE_LINK = re.compile(r'\[`([^`\]<>]+)`\]\(([^)\s<>]+)\)')
+
+
+def links_in_signatures(site):
+    "nbdev links names in the comments of a signature; a code block would show that as Markdown."
+    def linked(m): return SIGNATURE_LINK.sub(r'<a href="\2">\1</a>', m[0])
+    for page in site.rglob('*.html'):
+        text = page.read_text(encoding='utf-8')
+        page.write_text(re.sub(r'(?s)<pre class="sourceCode.*?</pre>', linked, text), encoding='utf-8')
+
+
+def from_elsewhere(site):
+    "What pages fetch from other places, with the pages that do."
+    out = {}
+    for page in sorted(site.rglob('*.html')):
+        for ref in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text(encoding='utf-8')):
+            out.setdefault(ref, []).append(page.name)
+    return out
+
+
 def broken_links(site):
     "Links and pictures inside the site that lead nowhere, with the pages that have them."
     bad = {}
@@ -174,8 +206,10 @@ def website(cfg):
         if code: raise SystemExit(f'smalldocs failed with {code}')
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(work / '_docs', docs)
+        formulas_at_home(docs)
+        links_in_signatures(docs)
     shutil.rmtree(proc, ignore_errors=True)
-    return len(list(docs.rglob('*.html'))), broken_links(docs)
+    return len(list(docs.rglob('*.html'))), broken_links(docs) + [f'{url} is fetched from elsewhere' for url in from_elsewhere(docs)]
 
 
 def main():

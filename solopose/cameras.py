@@ -15,6 +15,13 @@ from .arrays import floats, like, namespace
 # %% ../nbs/03_cameras.ipynb #34774c40
 LENSES = {'opencv': 2., 'h36m': 1.} # model of the lens -> how often it counts the mixed tangential products
 
+# %% ../nbs/03_cameras.ipynb #089761a4
+def _check_model(camera):
+    "ValueError for a lens model that nobody knows."
+    if camera.model not in LENSES:
+        raise ValueError(
+            f"camera {camera.name!r}: lens model {camera.model!r} is not one of {', '.join(LENSES)}")
+
 # %% ../nbs/03_cameras.ipynb #43206ebb
 def _check_shapes(camera):
     "ValueError unless K, R and t have the shapes of a camera."
@@ -34,9 +41,7 @@ def _check_lens(camera):
     n = 5 if camera.distortion is None else len(camera.distortion)
     if n != 5:
         raise ValueError(f"camera {camera.name!r}: distortion has {n} numbers, wanted k1, k2, p1, p2, k3")
-    if camera.model not in LENSES:
-        raise ValueError(
-            f"camera {camera.name!r}: lens model {camera.model!r} is not one of {', '.join(LENSES)}")
+    _check_model(camera)
 
 # %% ../nbs/03_cameras.ipynb #719df3f6
 @dataclass
@@ -87,7 +92,13 @@ def camera_to_world(points, # (..., 3), mm, camera frame, numpy or torch
     p = _points(points, 3, 'points')
     return (p - like(camera.t, p)) @ like(camera.R, p)
 
-# %% ../nbs/03_cameras.ipynb #f8af6f3f
+# %% ../nbs/03_cameras.ipynb #39754583
+def _check_not_parallel(x, z, up):
+    "ValueError if a camera looks along `up`; x is their cross product."
+    if not up.any() or np.linalg.norm(x) < 1e-6 * np.linalg.norm(up):
+        raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
+
+# %% ../nbs/03_cameras.ipynb #32191ef6
 def _unit(v): return v / np.linalg.norm(v)
 
 def _viewing(eye, target, up):
@@ -97,12 +108,10 @@ def _viewing(eye, target, up):
         raise ValueError(f"eye and target are the same point {eye}; move one of them")
     z = _unit(z)
     x = np.cross(z, up)
-    if not up.any() or np.linalg.norm(x) < 1e-6 * np.linalg.norm(up):
-        raise ValueError(f"the view direction {z} is parallel to up {up}; choose another up")
+    _check_not_parallel(x, z, up)
     x = _unit(x)
     return np.stack([x, np.cross(z, x), z])
 
-# %% ../nbs/03_cameras.ipynb #32191ef6
 def look_at(eye, # where the camera stands (3,), mm, world
             target, # point in the middle of the picture (3,), mm, world
             up=(0, 0, 1), # direction that is up in the world
@@ -174,10 +183,10 @@ def undistort(xy, # distorted normalised image points (..., 2), numpy or torch
 
 # %% ../nbs/03_cameras.ipynb #e69285d9
 def _lens(camera):
-    "(K, distortion, model) of a Camera or of a bare (3, 3) matrix."
+    "(K, distortion, model) of a Camera or a matrix."
     if isinstance(camera, Camera): return camera.K, camera.distortion, camera.model
     if getattr(camera, 'shape', np.shape(camera)) != (3, 3):
-        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not shape {tuple(np.shape(camera))}")
+        raise ValueError(f"camera must be a Camera or intrinsics (3, 3), not {tuple(np.shape(camera))}")
     return camera, None, 'opencv'
 
 # %% ../nbs/03_cameras.ipynb #50d6b692
@@ -214,7 +223,7 @@ def see(self:Camera,
 def crop(self:Camera,
          box, # (x0, y0, x1, y1), px
          size): # side of the square crop, or (width, height), px
-    "The camera of a crop; the lens keeps its distortion, so the pixels of a bent picture stay bent."
+    "The camera of a crop; the lens keeps its distortion."
     size = (size, size) if np.isscalar(size) else tuple(size)
     return Camera(crop_intrinsics(self.K, box, size), self.R, self.t, size, self.distortion, self.name,
                   self.model)

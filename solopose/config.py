@@ -19,7 +19,7 @@ class SoloPoseConfig:
     layout: str = 'video' # 'video': tokens in (time, rows, columns); 'paper': the stack of section 4.1
     loss: str = 'heatpose' # 'heatpose': volumes, section 4.2; 'mse': coordinates, section 5.4.1
     target_frame: str = 'camera' # 'camera' or 'universal' (section 3.2)
-    aim: str = 'camera' # axes of target_frame 'camera': the film's camera, or 'crop': one that looks at the crop
+    aim: str = 'camera' # axes of target_frame 'camera': those of the film, or of a camera aimed at the 'crop'
     root: str = 'pelvis' # keypoint at the origin of the volume
     frames: int = 8 # frames of a training clip; layout 'video' takes any number
     image_size: int = 128 # side of a frame, px
@@ -60,28 +60,37 @@ _NUMBERS = [(('frames', 'image_size', 'width', 'depth', 'heads', 'patch'), _whol
             (('head_width',), lambda v: _whole(v, 0), 'a whole number, 0 for that of the transformer'),
             (('bounds',), lambda v: len(v) == 2 and v[0] < v[1], '(low, high) in mm')]
 
+# %% ../nbs/07_config.ipynb #61dde68d
+def _check_ranges(c):
+    "ValueError that names the first number out of its range."
+    for names, works, want in _NUMBERS:
+        for k in names:
+            v = getattr(c, k)
+            if not works(v): raise ValueError(f'{k}={v!r}: must be {want}')
+
 # %% ../nbs/07_config.ipynb #eab718fc
 def check_numbers(
     c, # a `SoloPoseConfig`
 ):
     "ValueError that names the first number that cannot work, and what would."
-    for names, works, want in _NUMBERS:
-        for k in names:
-            v = getattr(c, k)
-            if not works(v): raise ValueError(f'{k}={v!r}: must be {want}')
+    _check_ranges(c)
     if c.width % c.heads: raise ValueError(f'heads={c.heads}: must divide width={c.width}')
     if c.loss == 'heatpose' and (c.volume[0] % 2 or c.volume[1] % 2):
         raise ValueError(f'volume={c.volume}: nx and ny must be even, the head doubles its grid')
     stages(c.depth, c.merge)
 
 # %% ../nbs/07_config.ipynb #fb34765d
+def _check_choices(c):
+    "ValueError that names the first word that is not known."
+    for k, allowed in {**CHOICES, 'skeleton': tuple(SKELETONS)}.items():
+        v = getattr(c, k)
+        if v not in allowed: raise ValueError(f'{k}={v!r}: must be one of {", ".join(allowed)}')
+
 def check_words(
     c, # a `SoloPoseConfig`
 ):
     "ValueError that names the first word that is not known, and the words that are."
-    for k, allowed in {**CHOICES, 'skeleton': tuple(SKELETONS)}.items():
-        v = getattr(c, k)
-        if v not in allowed: raise ValueError(f'{k}={v!r}: must be one of {", ".join(allowed)}')
+    _check_choices(c)
     joints = SKELETONS[c.skeleton].joints
     if c.root not in joints: raise ValueError(f'root={c.root!r}: must be one of {", ".join(joints)}')
 
@@ -94,6 +103,14 @@ def _check_names(names, known):
         hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'
         raise ValueError(f'unknown setting {k!r}; {hint}')
 
+# %% ../nbs/07_config.ipynb #dcd72df2
+def _as_tuples(config):
+    "Lists of numbers as tuples, in place."
+    for k in ('window', 'volume', 'bounds', 'merge'):
+        v = getattr(config, k)
+        if not isinstance(v, (list, tuple)): raise ValueError(f'{k}={v!r}: must be a list of numbers')
+        setattr(config, k, tuple(v))
+
 # %% ../nbs/07_config.ipynb #8683f8aa
 def make_config(
     **settings, # fields of `SoloPoseConfig`
@@ -102,10 +119,7 @@ def make_config(
     _check_names(settings, [f.name for f in fields(SoloPoseConfig)])
     config = SoloPoseConfig(**settings)
     if isinstance(config.volume, int): config.volume = (config.volume,) * 3
-    for k in ('window', 'volume', 'bounds', 'merge'):
-        v = getattr(config, k)
-        if not isinstance(v, (list, tuple)): raise ValueError(f'{k}={v!r}: must be a list of numbers')
-        setattr(config, k, tuple(v))
+    _as_tuples(config)
     check_words(config)
     check_numbers(config)
     return config

@@ -46,7 +46,7 @@ def must_exist(
     what:str, # it should be
     flag:str, # that names it
     maker:str): # what builds one
-    "FileNotFoundError in one line for a file that was named and is not there."
+    "FileNotFoundError for a named file that is missing."
     if not path or Path(path).is_file(): return
     raise FileNotFoundError(f'{path}: no such {what}; leave {flag} out, or build one with {maker}')
 
@@ -93,15 +93,20 @@ class _Array:
         for i, x in enumerate(self.data): out[i] = _true(x, seen)
         return out.reshape(self.shape)
 
+# %% ../nbs/00a_files.ipynb #0d35c36e
+def _fill_container(x, seen):
+    "The container `x`, its contents replaced in place."
+    seen[id(x)] = x, x
+    for k, v in list(x.items() if isinstance(x, dict) else enumerate(x)): x[k] = _true(v, seen)
+    return x
+
 # %% ../nbs/00a_files.ipynb #8c764128
 def _true(x, seen):
     "The data `x` with true arrays in place of the stand-ins."
     if type(x) not in (dict, list, tuple, _Array): return x
     if id(x) in seen: return seen[id(x)][1]
     if isinstance(x, (dict, list)):
-        seen[id(x)] = x, x
-        for k, v in list(x.items() if isinstance(x, dict) else enumerate(x)): x[k] = _true(v, seen)
-        return x
+        return _fill_container(x, seen)
     out = x.make(seen) if isinstance(x, _Array) else tuple(_true(v, seen) for v in x)
     seen[id(x)] = x, out # `x` is kept, or another object could get its number
     return out
@@ -169,19 +174,22 @@ def read_pickle(path): # file
         except Exception as e:
             raise ValueError(f'{path} is truncated or no pickle ({_one_line(e)}); copy it again') from None
 
-# %% ../nbs/00a_files.ipynb #54ca9c9c
+# %% ../nbs/00a_files.ipynb #455b4eb2
+def _read_objects(f):
+    "What the pickle in an npy file holds; the header has been read."
+    rest = f.read() # NumPy has read the header and stands where the pickle begins
+    a = _unpickle(io.BytesIO(rest), len(rest))
+    return a.item() if isinstance(a, np.ndarray) and a.shape == () else a
+
 def _read_npy(f):
     "An array of an open npy file; what a pickle in it holds."
     try: a = np.lib.format.read_array(f, allow_pickle=False)
     except ValueError as e:
         if 'Object arrays' not in str(e): raise
-        rest = f.read() # NumPy has read the header and stands where the pickle begins
-        a = _unpickle(io.BytesIO(rest), len(rest))
-        return a.item() if isinstance(a, np.ndarray) and a.shape == () else a
+        return _read_objects(f)
     if a.size and not a.itemsize: raise ValueError(f'{a.size} elements of no size')
     return a
 
-# %% ../nbs/00a_files.ipynb #455b4eb2
 def _read_member(z, name):
     with z.open(name) as f: return _read_npy(f)
 

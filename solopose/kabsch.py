@@ -18,29 +18,38 @@ def _best_rotation(H):
     return (Vt.mT * turn_back[..., None, :]) @ U.mT, S
 
 # %% ../nbs/01_kabsch.ipynb #ec6abf71
+def _check_pairs(A, B):
+    "ValueError for sets of different size."
+    n, m = A.shape[-2], B.shape[-2]
+    if n != m:
+        raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
+
 def _sets(a, b):
     "Both sets as tensors; ValueError for shapes that make no pairs."
     A, B = as_tensor(a, 'a'), as_tensor(b, 'b')
     for name, x in (('a', A), ('b', B)):
         if x.ndim < 2 or x.shape[-1] != 3:
             raise ValueError(f"{name} of shape {tuple(x.shape)} is not (..., N, 3)")
-    n, m = A.shape[-2], B.shape[-2]
-    if n != m:
-        raise ValueError(f"a has {n} points and b has {m}; point k of a must belong to point k of b")
+    _check_pairs(A, B)
     return A, B
 
 # %% ../nbs/01_kabsch.ipynb #87a912a9
-def _load(a, b, weights):
-    "Both sets and the weights as double tensors, and a function that turns results into the caller's kind."
-    A, B = _sets(a, b)
+def _back(a, b, A, B):
+    "A function that turns double tensors into the caller's kind, precision and device; and that device."
     kind = next((x for x in (a, b) if torch.is_tensor(x)), None)
-    device, dtype = 'cpu' if kind is None else kind.device, torch.promote_types(A.dtype, B.dtype)
-    A, B = torch.broadcast_tensors(A.to(device, torch.float64), B.to(device, torch.float64))
-    w = torch.ones(A.shape[:-1]) if weights is None else as_tensor(weights, 'weights')
-    w = w.to(device, torch.float64).expand(A.shape[:-1])
-    if weights is not None: A, B = (torch.where(w[..., None] > 0, x, 0.) for x in (A, B))
+    dtype = torch.promote_types(A.dtype, B.dtype)
     back = lambda x: x.to(dtype).numpy() if kind is None else x.to(dtype)
-    return A, B, w, lambda *xs: tuple(map(back, xs))
+    return lambda *xs: tuple(map(back, xs)), 'cpu' if kind is None else kind.device
+
+# %% ../nbs/01_kabsch.ipynb #bfe762d5
+def _load(a, b, weights):
+    "Both sets and the weights as double tensors, and the way back, see `_back`."
+    A, B = _sets(a, b)
+    back, device = _back(a, b, A, B)
+    A, B = torch.broadcast_tensors(A.to(device, torch.float64), B.to(device, torch.float64))
+    if weights is None: return A, B, torch.ones(A.shape[:-1], dtype=torch.float64, device=device), back
+    w = as_tensor(weights, 'weights').to(device, torch.float64).expand(A.shape[:-1])
+    return *(torch.where(w[..., None] > 0, x, 0.) for x in (A, B)), w, back
 
 # %% ../nbs/01_kabsch.ipynb #ab85f51b
 def _refuse(bad, why):
@@ -59,23 +68,34 @@ def _check(A, B, w):
                 f"{name} has NaN or infinite coordinates; give such points weight 0")
 
 # %% ../nbs/01_kabsch.ipynb #9992d036
-def _check_rank(S, P, Q, ca, cb, w):
-    "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
+def _spreads(P, Q, ca, cb, w):
+    "Spread of both sets; coincident points are refused."
     spread = [(w[..., None] * x * x).sum((-1, -2)).sqrt() for x in (P, Q)]
     for name, s, c in zip('ab', spread, (ca, cb)):
         _refuse(s <= 1e-9 * (c.norm(dim=-1).amax(-1) + s), f"the points of {name} coincide")
+    return spread
+
+def _check_rank(S, P, Q, ca, cb, w):
+    "Refuse coincident and collinear sets: S singular values (..., 3), P and Q centred."
+    spread = _spreads(P, Q, ca, cb, w)
     _refuse(S[..., 1] <= 1e-10 * spread[0] * spread[1],
             "the points lie on one line, so the turn about that line is undetermined; "
             "use points that span a plane")
+
+# %% ../nbs/01_kabsch.ipynb #979c1f70
+def _centred(A, B, w):
+    "Centroids (..., 1, 3) and centred points of both sets."
+    share = (w / w.sum(-1, keepdim=True))[..., None]
+    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
+    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
+    return ca, cb, P, Q
 
 # %% ../nbs/01_kabsch.ipynb #b4ca4a2c
 def _kabsch_svd(A, B, w, unique):
     """Rotations (..., 3, 3) and translations (..., 3) of double tensors by the decomposition (paper Eq.
     2 and 3)."""
     _check(A, B, w)
-    share = (w / w.sum(-1, keepdim=True))[..., None]
-    ca, cb = ((share * x).sum(-2, keepdim=True) for x in (A, B))
-    P, Q = (torch.where(w[..., None] > 0, x - c, 0.) for x, c in ((A, ca), (B, cb)))
+    ca, cb, P, Q = _centred(A, B, w)
     R, S = _best_rotation((w[..., None] * P).mT @ Q)
     if unique: _check_rank(S, P, Q, ca, cb, w)
     return R, (cb - ca @ R.mT)[..., 0, :]
@@ -125,22 +145,31 @@ def _rows(x):
 
 def _some(x, at): return (x if x.shape[-1] == 1 else x[..., at]).contiguous()
 
-# %% ../nbs/01_kabsch.ipynb #99d4c2ec
+# %% ../nbs/01_kabsch.ipynb #889a5d7d
+def _fit_part(p, q, share, at):
+    "Rotations (9, n), translations (3, n) and whether all are determined, of some of the rows."
+    part = (1/3,)*3 if share is None else share[:, at]
+    R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
+    return R, t, ok.all() and (share is None or (part > 0).all())
+
+def _fit_parts(p, q, share, n, at_once):
+    "Rotations (n, 9) and translations (n, 3) part by part; None where some are not determined."
+    out = []
+    for i in range(0, n, at_once):
+        R, t, ok = _fit_part(p, q, share, slice(i, i + at_once))
+        if not ok: return None
+        m = min(n - i, at_once)
+        out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
+    return (torch.cat(x) for x in zip(*out))
+
 def _kabsch_triangles(A, B, w, at_once=4096):
     """Rotations (..., 3, 3), translations (..., 3), are all determined? Triangles (..., 3, 3), weights
     (..., 3) or None."""
-    lead, out = A.shape[:-2], []
-    n, p, q = lead.numel(), _rows(A), _rows(B)
+    lead, p, q = A.shape[:-2], _rows(A), _rows(B)
     share = None if w is None else (w/w.sum(-1, keepdim=True)).reshape(-1, 3).T
-    for i in range(0, n, at_once):
-        at = slice(i, i + at_once)
-        part = (1/3,)*3 if share is None else share[:, at]
-        R, t, ok = _fit_triangles(_some(p, at), _some(q, at), part)
-        if share is not None: ok = ok & (part > 0).all(0)
-        if not ok.all(): return None, None, False
-        m = min(n - i, at_once)
-        out.append((R.T.expand(m, 9), t.T.expand(m, 3)))
-    R, t = (torch.cat(x) for x in zip(*out))
+    found = _fit_parts(p, q, share, lead.numel(), at_once)
+    if found is None: return None, None, False
+    R, t = found
     return R.view(*lead, 3, 3), t.view(*lead, 3), True
 
 # %% ../nbs/01_kabsch.ipynb #e9851554

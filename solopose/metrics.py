@@ -21,27 +21,45 @@ def _wide(x, name):
     return x.float() if torch.is_tensor(x) else x.astype(np.float32)
 
 def _counted(mask, pred):
-    "Which joints count, bool of the shape and kind of `pred`."
+    "Which joints count, of the kind of `pred`."
     if mask is None: mask = True
     if not torch.is_tensor(mask): mask = np.array(mask, bool)
     if not torch.is_tensor(pred): return np.broadcast_to(np.asarray(mask, bool), pred.shape[:-1])
     return torch.as_tensor(mask, device=pred.device).bool().expand(pred.shape[:-1])
 
-# %% ../nbs/08_metrics.ipynb #4d8928f8
-def _pair(pred, truth, mask):
-    "Check a pair; returns both and the boolean mask (..., J), invalid entries zeroed."
+# %% ../nbs/08_metrics.ipynb #ca8b5b3e
+def _check_kind(pred, truth):
+    "ValueError for numpy and torch together."
     if torch.is_tensor(pred) != torch.is_tensor(truth):
         raise ValueError("pred and truth must both be numpy or both be torch; convert one")
+
+def _same_kind(pred, truth):
+    "Both in floating point; ValueError unless they are of one kind and one shape (..., J, 3)."
+    _check_kind(pred, truth)
     pred, truth = _wide(pred, 'pred'), _wide(truth, 'truth')
-    if pred.shape != truth.shape or pred.shape[-1:] != (3,) or pred.ndim < 2:
-        raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
-    keep, xp = _counted(mask, pred), namespace(pred)
-    for name, x in (('truth', truth), ('pred', pred)):
-        bad = int((keep & ~xp.isfinite(x).all(-1)).sum())
-        if bad:
-            raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
+    if pred.shape == truth.shape and pred.shape[-1:] == (3,) and pred.ndim > 1: return pred, truth
+    raise ValueError(f"pred {tuple(pred.shape)} and truth {tuple(truth.shape)} must both be (..., J, 3)")
+
+def _finite(name, x, keep):
+    "ValueError for joints that count and are not finite."
+    bad = int((keep & ~namespace(x).isfinite(x).all(-1)).sum())
+    if bad:
+        raise ValueError(f"{name} is not finite at {bad} joints that count; exclude them with mask=")
+
+# %% ../nbs/08_metrics.ipynb #99a46179
+def _check_finite(keep, **points):
+    "ValueError if a joint that counts is not finite, or none counts."
+    for name, x in points.items():
+        _finite(name, x, keep)
     if not keep.any():
         raise ValueError("no joint is left to measure: there is no pose, or the mask is False everywhere")
+
+# %% ../nbs/08_metrics.ipynb #aafa6b64
+def _pair(pred, truth, mask):
+    "Check a pair; returns both and the boolean mask (..., J), invalid entries zeroed."
+    pred, truth = _same_kind(pred, truth)
+    keep, xp = _counted(mask, pred), namespace(pred)
+    _check_finite(keep, truth=truth, pred=pred)
     return xp.where(keep[..., None], pred, 0), xp.where(keep[..., None], truth, 0), keep
 
 # %% ../nbs/08_metrics.ipynb #a4ee16b5
@@ -117,7 +135,7 @@ def pck(pred, # predicted joints (..., J, 3), mm, numpy or torch
         truth, # true joints, same shape
         threshold=150., # mm
         mask=None): # True where a joint counts
-    "Percentage of joints nearer than the threshold (Mehta et al. 2017, doi:10.1109/3DV.2017.00064)."
+    "Percentage of joints nearer than the threshold (doi:10.1109/3DV.2017.00064)."
     p, t, keep = _pair(pred, truth, mask)
     return 100. * _mean((((p - t) ** 2).sum(-1) ** .5) < threshold, keep)
 
@@ -155,21 +173,25 @@ def evaluate(pred, # predicted joints (..., T, J, 3), mm, relative to the pelvis
                         auc=float(auc(pred, truth, mask)))
 
 # %% ../nbs/08_metrics.ipynb #3a7193b1
+def _weiszfeld(x, w, guess, steps):
+    "The geometric median (J, 3) of points (N, J, 3) with weights (N, J, 1)."
+    for _ in range(steps):
+        near = w / (((x - guess) ** 2).sum(-1)[..., None] + 1e-6) ** .5
+        guess = (near * x).sum(0) / near.sum(0)
+    return guess
+
+# %% ../nbs/08_metrics.ipynb #1c5daec7
 def constant_pose(train, # training poses (..., J, 3), mm, relative to the pelvis, numpy or torch
                   mask=None, # True where a joint counts
                   how='median', # 'median' minimises MPJPE, 'mean' the squared error
                   steps=100): # Weiszfeld iterations
-    "The pose (J, 3) that predicts a training set best without any picture (geometric median, Weiszfeld)."
+    "The pose (J, 3) that predicts a training set best without any picture."
     if how not in ('median', 'mean'): raise ValueError(f"how={how!r} is not 'median' or 'mean'")
     _, x, keep = _pair(train, train, mask)
     x, w = x.reshape(-1, *x.shape[-2:]), keep.reshape(-1, x.shape[-2], 1) * 1.
     if (w.sum(0) == 0).any():
         raise ValueError("some joint never counts in the training set; leave it out of the poses")
-    guess = (w * x).sum(0) / w.sum(0)
-    for _ in range(steps if how == 'median' else 0):
-        near = w / (((x - guess) ** 2).sum(-1)[..., None] + 1e-6) ** .5
-        guess = (near * x).sum(0) / near.sum(0)
-    return guess
+    return _weiszfeld(x, w, (w * x).sum(0) / w.sum(0), steps if how == 'median' else 0)
 
 # %% ../nbs/08_metrics.ipynb #c3785913
 TABLE_2 = { # method: (Humans7.1M MPJPE, P-MPJPE, Human3.6M MPJPE, P-MPJPE), mm; paper, Table 2

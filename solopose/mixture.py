@@ -29,7 +29,7 @@ def n_transitions(
     distance, # joint to neighbour, any shape, in the unit of c
     c:float, # spacing of the transitional points
 ): # number of side Gaussians, same shape, 0 where the distance is NaN
-    "How many side Gaussians fit between a joint and its neighbour (paper, Eq. 6), rounded down."
+    "Side Gaussians that fit between a joint and its neighbour (Eq. 6)."
     return (distance/c + 1e-5).floor().nan_to_num(0., 0., 0.)
 
 # %% ../nbs/04_mixture.ipynb #edccd3ce
@@ -78,24 +78,39 @@ class Mixture:
         return (f'{type(self).__name__}({self.skeleton.name!r}, size={self.size}, bounds={self.bounds}, '
                 f'sigma={self.sigma:g}, c={self.c:g}, transition={self.transition!r})')
 
-# %% ../nbs/04_mixture.ipynb #fe1a9195
+# %% ../nbs/04_mixture.ipynb #5f3bfb60
 @patch
-def check(self:Mixture):
-    "A ValueError for a setting that cannot work, a warning for one that works badly."
-    if self.transition not in ('strict', 'paper', 'none'):
-        raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
+def _check_volume(self:Mixture):
+    "ValueError for a volume that cannot hold a distribution."
     if min(self.size) < 3:
         raise ValueError(f'size={self.size}: an axis needs at least 3 voxels to decode between them')
     if min(self.voxel) <= 0: raise ValueError(f'bounds={self.bounds}: give (low, high) with low < high')
+
+@patch
+def _check_gaussians(self:Mixture):
+    "ValueError for Gaussians that are none."
     if not self.sigma > 0: raise ValueError(f'sigma={self.sigma:g} must be above 0')
     if not self.c > 0:
         raise ValueError(f'c={self.c:g} must be above 0; for no side Gaussians use transition="none"')
     if self.transition_weight < 0:
         raise ValueError(f'transition_weight={self.transition_weight:g} must not be negative')
-    if self.sigma < .4*max(self.voxel):
-        warnings.warn(
-            f'sigma={self.sigma:g} is under 0.4 voxel ({max(self.voxel):g}): a joint between voxel centres '
-            f'fades; use sigma >= {.4*max(self.voxel):.3g}')
+
+def _warn_narrow(self):
+    "A warning for Gaussians narrower than a voxel."
+    edge = max(self.voxel)
+    if self.sigma < .4*edge:
+        warnings.warn(f'sigma={self.sigma:g} is under 0.4 voxel ({edge:g}): a joint between voxel centres '
+                      f'fades; use sigma >= {.4*edge:.3g}')
+
+# %% ../nbs/04_mixture.ipynb #2fea6b1a
+@patch
+def check(self:Mixture):
+    "A ValueError for a setting that cannot work, a warning for one that works badly."
+    if self.transition not in ('strict', 'paper', 'none'):
+        raise ValueError(f"transition={self.transition!r} is unknown: use 'strict', 'paper' or 'none'")
+    self._check_volume()
+    self._check_gaussians()
+    _warn_narrow(self)
 
 # %% ../nbs/04_mixture.ipynb #07b84f88
 @patch
@@ -109,18 +124,23 @@ def centres(self:Mixture,
     like = torch.empty(0) if like is None else like
     return low + (torch.arange(n, dtype=like.dtype, device=like.device) + .5)*v
 
+# %% ../nbs/04_mixture.ipynb #16ed162c
+def _tables(self, like):
+    "The tensors of `Mixture._on`."
+    low, high = like.new_tensor(self.bounds).T
+    step = torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None]
+    return SimpleNamespace(
+        low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), step=step,
+        last=like.new_tensor(self.size) - 1, at=[self.centres(a, like) for a in 'xyz'],
+        neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
+
 # %% ../nbs/04_mixture.ipynb #5e906322
 @patch
 def _on(self:Mixture, like):
     "Bounds, voxel sizes, centres and neighbours as tensors of the type and device of `like`."
     key = like.dtype, like.device
     if key not in self._tensors:
-        low, high = like.new_tensor(self.bounds).T
-        step = torch.arange(-1, 2, dtype=like.dtype, device=like.device)[:, None]
-        self._tensors[key] = SimpleNamespace(
-            low=low, high=high, middle=(low + high)/2, voxel=like.new_tensor(self.voxel), step=step,
-            last=like.new_tensor(self.size) - 1, at=[self.centres(a, like) for a in 'xyz'],
-            neighbours=self.neighbours.to(like.device), has_neighbour=self.has_neighbour.to(like.device))
+        self._tensors[key] = _tables(self, like)
     return self._tensors[key]
 
 # %% ../nbs/04_mixture.ipynb #22e0f499
@@ -133,15 +153,19 @@ def inside(self:Mixture,
     return ((joints >= on.low) & (joints <= on.high)).all(-1)
 
 # %% ../nbs/04_mixture.ipynb #8a6a884c
+def _check_joints(joints, skeleton):
+    "ValueError for another shape than (..., J, 3)."
+    n = len(skeleton)
+    if joints.ndim < 2 or joints.shape[-2:] != (n, 3):
+        raise ValueError(
+            f'joints {tuple(joints.shape)}: expected (..., {n}, 3) for skeleton {skeleton.name!r}')
+
 @patch
 def _joints(self:Mixture, joints):
     "Joints as a float tensor of the right shape, or a clear error."
     joints = as_tensor(joints, 'joints')
     joints = joints if joints.dtype == torch.float64 else joints.float()
-    n = len(self.skeleton)
-    if joints.ndim < 2 or joints.shape[-2:] != (n, 3):
-        raise ValueError(
-            f'joints {tuple(joints.shape)}: expected (..., {n}, 3) for skeleton {self.skeleton.name!r}')
+    _check_joints(joints, self.skeleton)
     return joints
 
 # %% ../nbs/04_mixture.ipynb #6c193c0f
@@ -183,7 +207,7 @@ def yield_to_joint(self:Mixture,
     sigma, # widths (..., J, K)
     weight, # weights (..., J, K)
 ): # weights (..., J, K)
-    "Lower the sides of a joint near a face between voxels, so that its own voxel stays the highest."
+    "Lower the side Gaussians of a joint near a face between voxels, so that its own voxel stays the highest."
     if weight.shape[-1] == 1: return weight
     cube = self.voxels_around(mu, sigma, weight)
     main, side = cube[..., 0, :], cube[..., 1:, :].sum(-2)
@@ -193,7 +217,7 @@ def yield_to_joint(self:Mixture,
     scale = scale.amin(-1, keepdim=True).clamp(0., 1.)
     return torch.cat([weight[..., :1], weight[..., 1:]*torch.where(scale.isfinite(), scale, 1.)], -1)
 
-# %% ../nbs/04_mixture.ipynb #037cfc92
+# %% ../nbs/04_mixture.ipynb #2a8a73fc
 def _existing_first(mu, sigma, weight):
     "Components that exist come first; as many columns as the fullest joint needs."
     used = weight > 0
@@ -202,7 +226,6 @@ def _existing_first(mu, sigma, weight):
     mu = mu.gather(-2, order[..., None].expand(*order.shape, 3))
     return mu, sigma.gather(-1, order), weight.gather(-1, order)
 
-# %% ../nbs/04_mixture.ipynb #2a8a73fc
 @patch
 def components(self:Mixture,
     joints, # (..., J, 3) in (x, y, z)

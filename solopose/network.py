@@ -52,14 +52,19 @@ class PaperStem(nn.Module):
         super().__init__()
         self.frames, self.embed, self.norm = frames, nn.Conv2d(frames, width, side, side), nn.LayerNorm(width)
 
+# %% ../nbs/07a_network.ipynb #e6c819e2
+def _check_frames(self, tokens):
+    "ValueError unless a clip has as many frames as the layout holds."
+    if tokens.shape[1] != self.frames:
+        raise ValueError(f"layout 'paper' takes clips of {self.frames} frames, not {tokens.shape[1]}")
+
 # %% ../nbs/07a_network.ipynb #e80f4c75
 @patch
 def forward(self:PaperStem,
     tokens, # (B, n, 50, 768) for ViT-B/32
 ):
     "Features (B, 1, H, W, C) that hold all frames. ValueError unless there are n."
-    if tokens.shape[1] != self.frames:
-        raise ValueError(f"layout 'paper' takes clips of {self.frames} frames, not {tokens.shape[1]}")
+    _check_frames(self, tokens)
     maps = paper_map(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]).squeeze(2)
     return self.norm(self.embed(maps).permute(0, 2, 3, 1))[:, None]
 
@@ -202,7 +207,7 @@ def short_floats(self:SoloPose):
 def checkpointing(self:SoloPose,
     on=True, # False: keep everything again
 ):
-    "Activation checkpointing: less memory, a third more work, the same gradients. Returns the model."
+    "Activation checkpointing: less memory, a third more work. Returns the model."
     self.temporal.checkpoint, body = on, getattr(self.encoder.trunk, 'body', None)
     if self.encoder.trainable and hasattr(body, 'set_grad_checkpointing'): body.set_grad_checkpointing(on)
     return self
@@ -222,7 +227,7 @@ def encode(self:SoloPose,
 def features(self:SoloPose,
     tokens, # (B, T, 1+H*W, encoder width)
 ):
-    "What the temporal transformer makes of tokens: (B*T, C, h, w), or (B, C, h, w) in layout 'paper'."
+    "Features (B*T, C, h, w), or (B, C, h, w) in layout 'paper'."
     if tokens.dtype in (torch.float16, torch.float64): tokens = tokens.to(self.temporal.norm.weight.dtype)
     with self.short_floats(): return self.temporal(self.stem(tokens)).flatten(0, 1).permute(0, 3, 1, 2)
 

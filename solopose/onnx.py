@@ -62,7 +62,7 @@ def export_graph(
     model, # a `SoloPose` in float32
     frames=None, # a fixed number of frames; None leaves it free where the layout allows
 ):
-    "The network as a `torch.export.ExportedProgram`; answers as `PoseGraph`."
+    "The network for `torch.export`, as `PoseGraph`."
     example, sizes = free_sizes(model, frames)
     with torch.no_grad():
         return torch.export.export(PoseGraph(model), (example,), dynamic_shapes=({**sizes},))

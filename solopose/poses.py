@@ -51,7 +51,7 @@ def _cross(a, b):
 def _norm(v): return (v * v).sum(-1)[..., None] ** .5
 
 def _up(points, up, skeleton):
-    "Direction up as a unit vector; None takes the trunk."
+    "Direction up, unit; None: the trunk's."
     if up is None:
         shoulders = points[..., skeleton.index('l_shoulder', 'r_shoulder'), :].mean(-2)
         up = shoulders - points[..., skeleton.index('pelvis'), :]
@@ -114,14 +114,18 @@ AXES = {'camera': 'x right, y down, z forward (away from the camera)',
         'frd': 'x forward, y to the right of the person, z down',
         'universal': 'x to the right of the person, y forward, z up'}
 
+# %% ../nbs/00c_poses.ipynb #42ed82fe
+def _not_relative(root, away):
+    raise ValueError(f"root={root!r} says that positions are relative to the {root}, but it lies "
+                     f"{np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
+
 # %% ../nbs/00c_poses.ipynb #f0ffaffa
 def _check_root(position, root, unit, skeleton):
-    "ValueError if the root lies far from the origin although positions are said to be relative to it."
+    "ValueError if a root is far from the origin that it is said to be."
     if root is None or unit != 'mm': return
     away = np.linalg.norm(position[:, skeleton.index(root)], axis=1)
     if np.isfinite(away).any() and np.nanmedian(away) > 250:
-        raise ValueError(f"root={root!r} says that positions are relative to the {root}, but it lies "
-                         f"{np.nanmedian(away):.0f} mm from the origin; subtract it or pass root=None")
+        _not_relative(root, away)
 
 def _people(position, skeleton):
     "Positions as (T, J, 3, N); ValueError for another shape."
@@ -135,6 +139,28 @@ def _confidence(confidence, shape):
     "Confidence as (T, J, N); NaN if nobody measured it."
     return np.full(shape, np.nan) if confidence is None else to_numpy(confidence).reshape(shape)
 
+# %% ../nbs/00c_poses.ipynb #f3793900
+def _check_frame(frame, attrs, fps):
+    "ValueError for a coordinate frame without axes, or a rate that is none."
+    if frame not in AXES and 'axes' not in attrs:
+        raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; "
+                         f"pass axes='...' in words with a frame of your own")
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
+
+def _names(individuals, n):
+    "A name for each of n people; id_0, id_1, ... unless they are given."
+    names = list(individuals or [f'id_{i}' for i in range(n)])
+    if len(names) == n: return names
+    raise ValueError(f"{len(names)} names {names} for {n} individuals; give one name each")
+
+# %% ../nbs/00c_poses.ipynb #6b00f1a1
+def _variables(position, confidence):
+    "Variables of a pose data set: positions (T, J, 3, N) and confidences."
+    T, J, _, N = position.shape
+    return dict(position=(('time', 'space', 'keypoint', 'individual'), position.transpose(0, 2, 1, 3)),
+                confidence=(('time', 'keypoint', 'individual'), _confidence(confidence, (T, J, N))))
+
 # %% ../nbs/00c_poses.ipynb #43359f20
 def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, numpy or torch
                  fps, # frames per second
@@ -147,24 +173,13 @@ def pose_dataset(position, # joints (T, J, 3) or (T, J, 3, N) for N people, nump
                  **attrs): # more attributes to store, e.g. source_file='a.mp4'
     "Poses as a movement-style `xarray.Dataset` with names, unit, frame and frame rate."
     position = _people(position, skeleton)
-    if frame not in AXES and 'axes' not in attrs:
-        raise ValueError(f"frame {frame!r} is not one of {', '.join(AXES)}; "
-                         f"pass axes='...' in words with a frame of your own")
-    if not 0 < fps < np.inf:
-        raise ValueError(f"fps {fps} is not a positive number; poses need a frame rate")
+    _check_frame(frame, attrs, fps)
     _check_root(position, root, unit, skeleton)
-    T, J, _, N = position.shape
-    individuals = list(individuals or [f'id_{i}' for i in range(N)])
-    if len(individuals) != N:
-        raise ValueError(f"{len(individuals)} names {individuals} for {N} individuals; give one name each")
-    return xr.Dataset(
-        {'position': (('time', 'space', 'keypoint', 'individual'), position.transpose(0, 2, 1, 3)),
-         'confidence': (('time', 'keypoint', 'individual'), _confidence(confidence, (T, J, N)))},
-        coords=dict(time=np.arange(T) / fps, space=list('xyz'), keypoint=list(skeleton.joints),
-                    individual=individuals),
-        attrs=dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''),
-                   root=root or 'none', skeleton=skeleton.name, source_software='solopose',
-                   ds_type='poses') | attrs)
+    coords = dict(time=np.arange(len(position)) / fps, space=list('xyz'), keypoint=list(skeleton.joints),
+                  individual=_names(individuals, position.shape[3]))
+    about = dict(fps=float(fps), time_unit='seconds', unit=unit, frame=frame, axes=AXES.get(frame, ''),
+                 root=root or 'none', skeleton=skeleton.name, source_software='solopose', ds_type='poses')
+    return xr.Dataset(_variables(position, confidence), coords, about | attrs)
 
 # %% ../nbs/00c_poses.ipynb #1833260c
 def rename_dims(ds): # dataset of any age
@@ -173,14 +188,19 @@ def rename_dims(ds): # dataset of any age
     old = {a: b for a, b in names.items() if a in ds.dims}
     return ds.rename(old) if old else ds
 
-# %% ../nbs/00c_poses.ipynb #d7c5325b
-def _check_layout(ds):
-    "ValueError for the first dimension, variable or attribute that a pose dataset lacks."
+# %% ../nbs/00c_poses.ipynb #ef9e6ac8
+def _check_dims(ds):
+    "ValueError for the first dimension that a pose dataset lacks."
     for dim in ('time', 'space', 'keypoint', 'individual'):
         if dim not in ds.dims:
             raise ValueError(
                 f"pose dataset has no dimension {dim!r} (it has {', '.join(map(str, ds.dims))}); "
                              f"make one with pose_dataset")
+
+# %% ../nbs/00c_poses.ipynb #d7c5325b
+def _check_layout(ds):
+    "ValueError for the first dimension, variable or attribute that a pose dataset lacks."
+    _check_dims(ds)
     for var in ('position', 'confidence'):
         if var not in ds:
             raise ValueError(f"pose dataset has no variable {var!r}; make one with pose_dataset")
@@ -200,7 +220,7 @@ def _check_size(ds):
 def check_poses(ds, # dataset to check
                 frame=None, # frame that is required, None accepts any
                 unit='mm'): # unit that is required, None accepts any
-    "Raise a clear `ValueError` unless `ds` is a pose dataset in the given frame and unit; returns `ds`, its dimensions by today's names."
+    "`ds` with today's names of dimensions; ValueError unless it is a pose dataset in that frame and unit."
     ds = rename_dims(ds)
     _check_layout(ds)
     for name, want in (('frame', frame), ('unit', unit)):
@@ -211,14 +231,20 @@ def check_poses(ds, # dataset to check
     _check_size(ds)
     return ds
 
+# %% ../nbs/00c_poses.ipynb #8766349e
+def _check_keypoints(ds, skeleton):
+    "ValueError for a keypoint that is missing."
+    missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
+    if missing:
+        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() "
+                         f"first")
+
 # %% ../nbs/00c_poses.ipynb #1ee1112a
 def to_tensor(ds, # pose dataset
               skeleton=SKELETON): # joint order wanted
     "Positions as float32 (T, J, 3), or (T, J, 3, N) for several people, in the order of the skeleton."
     ds = rename_dims(ds)
-    missing = [j for j in skeleton.joints if j not in ds.keypoint.values]
-    if missing:
-        raise ValueError(f"pose dataset has no keypoint {missing[0]!r}; convert it with convert_joints() first")
+    _check_keypoints(ds, skeleton)
     p = ds.position.sel(keypoint=list(skeleton.joints), space=list('xyz'))
     p = p.transpose('time', 'keypoint', 'space', 'individual').values
     p = torch.from_numpy(np.array(p, 'float32'))

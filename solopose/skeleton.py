@@ -12,17 +12,21 @@ import numpy as np
 from fastcore.basics import patch
 
 # %% ../nbs/00_skeleton.ipynb #670f88f1
+def _check_used(skeleton, name, joints):
+    "ValueError for a joint that is only used."
+    used = [*skeleton.parent_of, *skeleton.parent_of.values()]
+    used += [j for names in skeleton.made_of.values() for j in names]
+    for j in used:
+        if j not in joints:
+            raise ValueError(f"skeleton {name!r} has no joint {j!r}; it has {', '.join(joints)}")
+
 def _check_names(skeleton):
     "ValueError for a joint named twice, or named in the tree alone."
     name, joints = skeleton.name, skeleton.joints
     for i, j in enumerate(joints):
         if j in joints[:i]:
             raise ValueError(f"skeleton {name!r} names {j!r} twice; give each joint its own name")
-    used = [*skeleton.parent_of, *skeleton.parent_of.values()]
-    used += [j for names in skeleton.made_of.values() for j in names]
-    for j in used:
-        if j not in joints:
-            raise ValueError(f"skeleton {name!r} has no joint {j!r}; it has {', '.join(joints)}")
+    _check_used(skeleton, name, joints)
 
 # %% ../nbs/00_skeleton.ipynb #c88e9ed1
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Skeleton:
 @patch
 def index(self:Skeleton,
           *names): # joint names
-    "Storage position of one joint, or the list of positions of several."
+    "Storage position of one joint, or of several in a list."
     for n in names:
         if n not in self.joints:
             raise ValueError(f"skeleton {self.name!r} has no joint {n!r}; it has {', '.join(self.joints)}")
@@ -69,16 +73,21 @@ def neighbours(self:Skeleton):
         near[parent].add(child)
     return tuple(tuple(sorted(n)) for n in near)
 
+# %% ../nbs/00_skeleton.ipynb #134eb5f7
+def _check_partners(self, found):
+    "ValueError for a sided joint without its partner."
+    for j, p in zip(self.joints, found):
+        if p not in self.joints:
+            raise ValueError(
+                f"skeleton {self.name!r} has {j!r} but no {p!r}; a sided joint needs its partner")
+
 # %% ../nbs/00_skeleton.ipynb #fc1a83e0
 @patch(as_prop=True)
 def mirror(self:Skeleton):
     "Permutation that exchanges every left joint with its right partner."
     partner = {'l_': 'r_', 'r_': 'l_'}
     found = [partner.get(j[:2], j[:2]) + j[2:] for j in self.joints]
-    for j, p in zip(self.joints, found):
-        if p not in self.joints:
-            raise ValueError(
-                f"skeleton {self.name!r} has {j!r} but no {p!r}; a sided joint needs its partner")
+    _check_partners(self, found)
     return tuple(self.joints.index(p) for p in found)
 
 # %% ../nbs/00_skeleton.ipynb #4f6bc3be
@@ -159,6 +168,14 @@ MPI_17 = _skeleton('mpi_17',
 SKELETONS = {s.name: s for s in (SKELETON, H36M_32, H36M_17, MADS_19, MADS_15, COCO_17, MPI_28, MPI_17)}
 
 # %% ../nbs/00_skeleton.ipynb #10c204f2
+def _suppliable(src, target, names):
+    "ValueError if the source lacks a joint that a target joint is made of."
+    for n in names:
+        if n in src.joints: continue
+        raise ValueError(f"skeleton {src.name!r} cannot supply {target!r} (no joint {n!r}); "
+                         f"say {target}=(...) with some of {', '.join(src.joints)}")
+
+# %% ../nbs/00_skeleton.ipynb #d9620536
 def recipe(src, # Skeleton the points are in
            dst=SKELETON, # Skeleton wanted
            **made_of): # target joint = a source joint, or a tuple of them to average
@@ -166,9 +183,5 @@ def recipe(src, # Skeleton the points are in
     made = {**src.made_of, **{k: (v,) if isinstance(v, str) else tuple(v) for k, v in made_of.items()}}
     dst.index(*made_of)
     out = tuple(made.get(j, (j,)) for j in dst.joints)
-    for j, names in zip(dst.joints, out):
-        for n in names:
-            if n not in src.joints:
-                raise ValueError(f"skeleton {src.name!r} cannot supply {j!r} (no joint {n!r}); "
-                                 f"say {j}=(...) with some of {', '.join(src.joints)}")
+    for j, names in zip(dst.joints, out): _suppliable(src, j, names)
     return out

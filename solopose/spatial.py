@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'BACKENDS', 'PAPER_MAP', 'grid_tokens', 'plain_resnet',
-           'GridTower', 'ClipTower', 'read_state', 'load_tower', 'online', 'quiet_build', 'measure', 'SpatialEncoder',
-           'paper_map', 'encode_video']
+           'GridTower', 'ClipTower', 'measure', 'SpatialEncoder', 'paper_map', 'encode_video']
 
 # %% ../nbs/05_spatial.ipynb #e03412df
-import contextlib, logging, math, os, socket, urllib.request
-from urllib.parse import urlparse
+import math, os
+from importlib import import_module
 
 import torch
 from torch import nn
 from fastcore.basics import patch
+from .tower_files import load_tower, online, quiet_build, read_state
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
 # CLIP's pictures and ImageNet's, RGB 0..1
@@ -25,7 +25,7 @@ def grid_tokens(
     x, # features, (N, C, H, W) or (N, H, W, C)
     width=None, # C, to recognise the second form
 ):
-    "Tokens (N, 1+H*W, C) of a feature grid: its mean first, then the cells row by row."
+    "Tokens (N, 1+H*W, C): the mean, then the cells."
     if width and x.shape[1] != width and x.shape[-1] == width: x = x.permute(0, 3, 1, 2)
     grid = x.flatten(2).transpose(1, 2)
     return torch.cat([grid.mean(1, keepdim=True), grid], 1)
@@ -75,97 +75,37 @@ class ClipTower(nn.Module):
         self.vit = (hasattr(body, 'class_embedding')
                     or hasattr(getattr(body, 'trunk', None), 'num_prefix_tokens'))
 
-# %% ../nbs/05_spatial.ipynb #03baa151
+# %% ../nbs/05_spatial.ipynb #eea00b39
+@patch
+def _block(self:ClipTower, x):
+    "The tokens of one block: the grid, and what stands before it."
+    plain = getattr(self.body, 'attn_pool', None) is None
+    vit = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain)
+    block = 1 if self.index is None else [self.index]
+    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True,
+                                          **vit if self.vit else {})
+    return out['image_intermediates'][-1], out.get('image_intermediates_prefix')
+
 @patch
 def forward(self:ClipTower,
     x, # pictures, (N, 3, S, S), colours already normalised
 ):
     "Tokens (N, 1+H*W, C) of one block."
-    plain = getattr(self.body, 'attn_pool', None) is None
-    options = (dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain) if self.vit
-               else {})
-    block = 1 if self.index is None else [self.index]
-    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **options)
-    grid, extra = out['image_intermediates'][-1], out.get('image_intermediates_prefix')
+    grid, extra = self._block(x)
     if not self.vit: return grid_tokens(grid)
     first = extra[-1][:, :1] if extra and extra[-1].shape[1] else grid.mean(1, keepdim=True)
     return torch.cat([first, grid], 1)
 
-# %% ../nbs/05_spatial.ipynb #38c97e76
-def read_state(
-    path, # a .safetensors file, or one written by torch.save
-):
-    "Tensors of a checkpoint by name. Code inside a pickle is refused, never run."
-    if str(path).endswith('.safetensors'):
-        from safetensors.torch import load_file
-        return load_file(path)
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f'{path}: not a plain file of weights ({type(e).__name__}); '
-                         'save a state dict with torch.save or safetensors') from None
-    return state.get('state_dict', state)
-
-# %% ../nbs/05_spatial.ipynb #d3f7f6b1
-def _part_of(state, prefixes=('module.visual.', 'visual.', 'module.')):
-    "The tensors under the first prefix that there is, without it; all of them if there is none."
-    for prefix in prefixes:
-        part = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-        if part: return part
-    return state
-
-# %% ../nbs/05_spatial.ipynb #f5fe233d
-def load_tower(
-    body, # network to fill
-    path, # weight file, see `read_state`
-):
-    "Fill a network from a file, exactly; a ValueError says what is missing or does not fit."
-    state, want = _part_of(read_state(path)), body.state_dict()
-    bad = [k for k in want if k not in state or state[k].shape != want[k].shape]
-    if bad:
-        raise ValueError(f'{path}: {len(bad)} of {len(want)} tensors are missing or of another shape, first '
-                         f'{bad[0]!r} {tuple(want[bad[0]].shape)}: the file belongs to another tower or '
-                         f'image size')
-    body.load_state_dict({k: state[k] for k in want})
-
-# %% ../nbs/05_spatial.ipynb #d6639cbc
-def online(
-    seconds=3., # how long to wait
-):
-    "Does the server of published weights answer?"
-    if urllib.request.getproxies(): return True
-    from huggingface_hub import constants
-    url = urlparse(constants.ENDPOINT)
-    try: socket.create_connection((url.hostname, url.port or 443), seconds).close()
-    except OSError: return False
-    return True
-
-# %% ../nbs/05_spatial.ipynb #031f5c54
-def _why(what, tag, command, e):
-    "One line about a tower that could not be built."
-    if not tag or 'tag' in str(e) and 'ownload' not in str(e):
-        return f'encoder {what!r}, weights {tag!r}: {str(e)[:200]}'
-    return (f'weights {tag!r} of {what!r} are not on this machine and cannot be downloaded; where there is '
-            f'a network '
-            f'run `python -c "{command}"` and copy ~/.cache/huggingface, or pass pretrained=<path of a '
-            f'weight file>')
-
-# %% ../nbs/05_spatial.ipynb #02934414
-@contextlib.contextmanager
-def quiet_build(
-    what, # the encoder, as the user wrote it
-    tag=None, # weights asked for
-    command='', # how to fetch them on a machine with network
-):
-    "Build a tower without chatter; failures become one clear ValueError."
-    from huggingface_hub import constants
-    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    if tag: constants.HF_HUB_OFFLINE = before or not online()
-    logging.disable(logging.CRITICAL)
-    try: yield
-    except (RuntimeError, OSError, ValueError) as e: raise ValueError(_why(what, tag, command, e)) from None
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        logging.disable(level)
+# %% ../nbs/05_spatial.ipynb #7ee2027b
+def _timm_features(arch, tag, out_index, extra):
+    "A feature network of timm."
+    import timm
+    named = f'{arch}.{tag}' if isinstance(tag, str) else arch
+    command = f"import timm; timm.create_model('{named}', pretrained=True)"
+    with quiet_build(f'timm:{arch}', tag, command):
+        net = timm.create_model(named, features_only=True, pretrained=bool(tag),
+                                out_indices=(-1 if out_index is None else out_index,), **extra)
+    return net
 
 # %% ../nbs/05_spatial.ipynb #14cd2d7e
 def _byobnet(tag, extra):
@@ -177,11 +117,7 @@ def _byobnet(tag, extra):
 def _timm_net(arch, tag, out_index, extra):
     "A feature network of timm and its settings."
     import timm
-    named = f'{arch}.{tag}' if isinstance(tag, str) else arch
-    command = f"import timm; timm.create_model('{named}', pretrained=True)"
-    with quiet_build(f'timm:{arch}', tag, command):
-        net = timm.create_model(named, features_only=True, pretrained=bool(tag),
-                                out_indices=(-1 if out_index is None else out_index,), **extra)
+    net = _timm_features(arch, tag, out_index, extra)
     cfg = getattr(net, 'pretrained_cfg', None) or timm.get_pretrained_cfg(arch).to_dict()
     return GridTower(net, net.feature_info.channels()[-1]), cfg
 
@@ -193,56 +129,56 @@ def _timm_tower(arch, tag, path, image_size, out_index, extra):
     size = image_size or cfg.get('input_size', (3, 224, 224))[-1]
     return tower, size, cfg.get('mean', IMAGENET_MEAN), cfg.get('std', IMAGENET_STD)
 
-# %% ../nbs/05_spatial.ipynb #a8baccda
-def _clip_tower(arch, tag, path, image_size, out_index, extra):
-    "(tower, image size, mean, std) of the image half of an open_clip model."
+# %% ../nbs/05_spatial.ipynb #34e69946
+def _clip_visual(arch, tag, image_size, extra):
+    "The image half of an open_clip model; the text half is dropped."
     import open_clip
     command = f"import open_clip; open_clip.create_model('{arch}', pretrained='{tag}')"
     with quiet_build(f'open_clip:{arch}', tag, command):
-        net = open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
-                                     device=torch.get_default_device(), **extra).visual
+        return open_clip.create_model(arch, pretrained=tag, force_image_size=image_size,
+                                      device=torch.get_default_device(), **extra).visual
+
+def _clip_tower(arch, tag, path, image_size, out_index, extra):
+    "(tower, image size, mean, std) of the image half of an open_clip model."
+    net = _clip_visual(arch, tag, image_size, extra)
     if path: load_tower(net, path)
     size = net.image_size[0] if isinstance(net.image_size, (tuple, list)) else net.image_size
-    return (ClipTower(net, out_index), size, getattr(net, 'image_mean', None) or CLIP_MEAN,
-            getattr(net, 'image_std', None) or CLIP_STD)
-
-# %% ../nbs/05_spatial.ipynb #5b1a0e02
-def _blazepose_tower(arch, tag, path, image_size, out_index, extra):
-    "(tower, image size, mean, std) of a landmark network of BlazePose, see 05a_blazepose."
-    from solopose.blazepose import BlazePoseTower
-    if tag:
-        raise ValueError(
-            f"'blazepose:{arch}': no weight file {tag!r}; write one with `solopose_blazepose {arch}` and "
-            f"give its path")
-    if out_index is not None:
-        raise ValueError(f"'blazepose:{arch}' has no out_index; say parts=(...) for other tokens")
-    tower = BlazePoseTower(arch, **extra)
-    if path: load_tower(tower, path)
-    return tower, image_size or 256, (0., 0., 0.), (1., 1., 1.)
+    mean, std = getattr(net, 'image_mean', None), getattr(net, 'image_std', None)
+    return ClipTower(net, out_index), size, mean or CLIP_MEAN, std or CLIP_STD
 
 # %% ../nbs/05_spatial.ipynb #26634492
-# what may stand before the colon of an encoder's name
-BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose=_blazepose_tower)
+# what may stand before the colon of an encoder's name: a builder, or where it is, 'module:function'
+BACKENDS = dict(timm=_timm_tower, open_clip=_clip_tower, blazepose='solopose.blazepose:blazepose_tower')
+
+# %% ../nbs/05_spatial.ipynb #84d95cc8
+def _no_grid(shape):
+    raise ValueError(f'the tower answers {tuple(shape)} for one picture; '
+                     'expected one token and a square grid, (1, 1+H*H, C)')
 
 # %% ../nbs/05_spatial.ipynb #28da0f96
 def measure(
     tower, # a `GridTower` or `ClipTower`
     size, # side of its pictures, px
 ):
-    "Grid (H, W) and width C of a tower's tokens, by asking it."
+    "Grid (H, W), width of its tokens."
     tower.eval()
     with torch.no_grad(): shape = tower(torch.zeros(1, 3, size, size)).shape
     side = math.isqrt(shape[1] - 1)
     if len(shape) != 3 or side * side != shape[1] - 1:
-        raise ValueError(f'the tower answers {tuple(shape)} for one picture; '
-                         'expected one token and a square grid, (1, 1+H*H, C)')
+        _no_grid(shape)
     return (side, side), shape[2]
 
 # %% ../nbs/05_spatial.ipynb #c44a1606
+def _loaded(builder):
+    "A builder, imported if it is given by its place."
+    if not isinstance(builder, str): return builder
+    module, _, function = builder.partition(':')
+    return getattr(import_module(module), function)
+
 def _backend(name):
     "Builder and architecture that an encoder's name stands for."
     backend, _, arch = name.partition(':')
-    if backend in BACKENDS and arch: return BACKENDS[backend], arch
+    if backend in BACKENDS and arch: return _loaded(BACKENDS[backend]), arch
     raise ValueError(f"encoder {name!r}: write 'open_clip:NAME', 'timm:NAME' or 'blazepose:NAME'")
 
 # %% ../nbs/05_spatial.ipynb #4b5fc982

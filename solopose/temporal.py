@@ -69,18 +69,23 @@ def fit_window(
     window, # wanted window
     shift, # wanted shift
 ):
-    "Window and shift that this grid allows: cut to the grid, never shifted along an axis they cover."
+    "Window and shift that this grid allows: cut to the grid, no shift along an axis they cover."
     pairs = [(s, 0) if s <= w else (w, k) for s, w, k in zip(size, window, shift)]
     return tuple(w for w, _ in pairs), tuple(k for _, k in pairs)
 
 # %% ../nbs/06_temporal.ipynb #3ca85722
+def _wrapped(axis, s, w, k, device):
+    "Places along an axis of the rolled grid, and which of them were wrapped."
+    full = -(-s // w) * w
+    at = (torch.arange(full, device=device) + k).view([-1 if i == axis else 1 for i in range(3)])
+    wrapped = at >= full
+    return at, wrapped, full
+
 def _regions(size, window, shift, device):
     "For each place of the rolled grid the number of its region, and whether it is padding."
     region, pad = 0, False
     for axis, (s, w, k) in enumerate(zip(size, window, shift)):
-        full = -(-s // w) * w
-        at = (torch.arange(full, device=device) + k).view([-1 if i == axis else 1 for i in range(3)])
-        wrapped = at >= full
+        at, wrapped, full = _wrapped(axis, s, w, k, device)
         region, pad = region * 2 + wrapped.long(), pad | (torch.where(wrapped, at - full, at) >= s)
     return region, pad
 
@@ -156,7 +161,7 @@ def fused_pays(
     q, # queries, (B, G, n, d)
     add, # what is added to the scores
 ):
-    "Is PyTorch's fused attention the better way here?"
+    "Is PyTorch's fused attention better here?"
     if q.device.type != 'cpu': return True
     if torch.is_grad_enabled() and (q.requires_grad or add.requires_grad): return False
     return q.dtype == torch.float32 or math.prod(q.shape[:-1]) * q.shape[-2] > PLAIN_SCORES
@@ -221,6 +226,11 @@ def forward(self:TemporalBlock,
     x = x + self.attention(self.norm1(x))
     return x + self.mlp(self.norm2(x))
 
+# %% ../nbs/06_temporal.ipynb #36074e85
+def _no_stages(merge, depth):
+    raise ValueError(
+        f'merge={tuple(merge)}: rising numbers from 1 to {depth - 1}, one for each merging of cells')
+
 # %% ../nbs/06_temporal.ipynb #77be145c
 def stages(
     depth, # number of blocks
@@ -229,8 +239,7 @@ def stages(
     "Stage of each block and its number there. ValueError unless `merge` are rising block numbers."
     merge = list(merge)
     if merge != sorted(set(merge)) or any(not 0 < m < depth for m in merge):
-        raise ValueError(
-            f'merge={tuple(merge)}: rising numbers from 1 to {depth - 1}, one for each merging of cells')
+        _no_stages(merge, depth)
     passed = [[m for m in merge if m <= i] for i in range(depth)]
     return [(len(p), i - max([0, *p])) for i, p in enumerate(passed)]
 

@@ -14,6 +14,14 @@ import torch
 PARTS = ('encoder', 'stem', 'temporal', 'head.conv1', 'head.conv2', 'head.conv3', 'head.plane',
          'head.maps.conv1', 'head.points', 'head.maps.conv2', 'head.maps.plane')
 
+# %% ../nbs/07d_trace.ipynb #6b2a2a0a
+def _note_shapes(model, shapes):
+    "Hooks that write the output shape of each part into a dictionary."
+    parts = dict(model.named_modules())
+    note = lambda k: lambda m, i, o: shapes.update({k: tuple(o.shape)})
+    hooks = [parts[k].register_forward_hook(note(k)) for k in PARTS if k in parts]
+    return hooks
+
 # %% ../nbs/07d_trace.ipynb #1cad7abc
 @contextlib.contextmanager
 def _counted(model):
@@ -28,9 +36,8 @@ def _counted(model):
 def _one_pass(model, clip):
     "Output shape of each part, and the operations of each module."
     from torch.utils.flop_counter import FlopCounterMode
-    parts, shapes = dict(model.named_modules()), {}
-    note = lambda k: lambda m, i, o: shapes.update({k: tuple(o.shape)})
-    hooks = [parts[k].register_forward_hook(note(k)) for k in PARTS if k in parts]
+    shapes = {}
+    hooks = _note_shapes(model, shapes)
     try:
         with _counted(model) as counted, FlopCounterMode(display=False) as f: counted(clip)
     finally:
@@ -51,6 +58,11 @@ def trace(
             for k, s in shapes.items()]
 
 # %% ../nbs/07d_trace.ipynb #2354b494
+def _box(fig, r, x, low, tall):
+    "The box alone."
+    fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
+                  fillcolor=_COLOURS.get(r['part'], '#8fbf8f'), line_width=1)
+
 _COLOURS = dict(encoder='#7aa6d8', stem='#b9b9b9', temporal='#e3a35f')
 _ARROW = dict(showarrow=True, arrowhead=2, axref='x', ayref='y', text='')
 
@@ -63,33 +75,44 @@ def _caption(r, says):
 def _part_box(fig, r, x, low, says):
     "One part as a box with its text below; heights grow with the logarithm of the work."
     tall = .3 + .25 * math.log10(1 + r['macs'] / 1e4)
-    fig.add_shape(type='rect', x0=x - .3, x1=x + .3, y0=low - tall, y1=low + tall,
-                  fillcolor=_COLOURS.get(r['part'], '#8fbf8f'), line_width=1)
+    _box(fig, r, x, low, tall)
     fig.add_annotation(x=x, y=low - tall - .15, text=_caption(r, says), showarrow=False, yanchor='top',
                        font_size=10)
 
-# %% ../nbs/07d_trace.ipynb #624a04c7
+# %% ../nbs/07d_trace.ipynb #9fccd07a
+def _row_of_boxes(fig, rows, says):
+    "The parts from left to right, with arrows between them."
+    for i, r in enumerate(rows):
+        _part_box(fig, r, i, 0, says)
+        fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **_ARROW)
+
+def _side_boxes(fig, rows, last, says):
+    "The parts that branch off below the last one."
+    for r in rows:
+        _part_box(fig, r, last, -3.2, says)
+        fig.add_annotation(x=last - .32, y=-3.2, ax=last - .7, ay=-.1, **_ARROW)
+
+# %% ../nbs/07d_trace.ipynb #533336ee
+def _says(c):
+    "What is written beside the parts of a network, and before the first."
+    frames = f'<b>{c.frames} frames</b><br>3 x {c.image_size} x {c.image_size}'
+    temporal = f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}'
+    return dict(encoder=c.encoder, stem='linear embedding', temporal=temporal), frames
+
+# %% ../nbs/07d_trace.ipynb #d08f7635
 def network_figure(
     model, # a `SoloPose`
     rows=None, # result of `trace`; made if not given
 ):
-    """Fig. 3 of the paper, drawn from the live module: what each part puts out, its parameters and MACs
-    (plotly)."""
+    "Fig. 3, drawn from the live module: what each part puts out, its parameters and MACs (plotly)."
     import plotly.graph_objects as go
-    rows, c, fig = rows or trace(model), model.config, go.Figure()
-    says = dict(encoder=c.encoder, stem='linear embedding',
-                temporal=f'{c.depth} blocks, windows {" x ".join(map(str, c.window))}')
-    flat = [r for r in rows if r['part'].endswith('plane')]
-    main = [r for r in rows if r not in flat]
+    rows, fig, (says, frames) = rows or trace(model), go.Figure(), _says(model.config)
+    side = [r for r in rows if r['part'].endswith('plane')]
+    main = [r for r in rows if r not in side]
     last = len(main) - 1
-    for i, r in enumerate(main):
-        _part_box(fig, r, i, 0, says)
-        fig.add_annotation(x=i - .32, y=0, ax=i - .68, ay=0, **_ARROW)
-    for r in flat:
-        _part_box(fig, r, last, -3.2, says)
-        fig.add_annotation(x=last - .32, y=-3.2, ax=last - .7, ay=-.1, **_ARROW)
-    clip = f'<b>{c.frames} frames</b><br>3 x {c.image_size} x {c.image_size}'
-    fig.add_annotation(x=-.9, y=0, text=clip, showarrow=False)
+    _row_of_boxes(fig, main, says)
+    _side_boxes(fig, side, last, says)
+    fig.add_annotation(x=-.9, y=0, text=frames, showarrow=False)
     fig.update_xaxes(visible=False, range=[-1.3, last + .6])
     fig.update_yaxes(visible=False, range=[-5.4, 1.6])
     return fig.update_layout(width=1000, height=380, margin=dict(l=0, r=0, t=0, b=0), plot_bgcolor='white')

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 # %% ../nbs/09_viz.ipynb #8f196a29
 def browser_path(): # path, or None
-    "The Chrome or Chromium that draws pictures of figures: `BROWSER_PATH`, else the first one found."
+    "The browser that draws figures: `BROWSER_PATH`, else any."
     names = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
     path = os.environ.get('BROWSER_PATH') or next(filter(None, map(shutil.which, names)), None)
     return path if path and Path(path).exists() else None
@@ -47,7 +47,8 @@ CONFIG = dict(displaylogo=False, responsive=True, showSendToCloud=False)
 # %% ../nbs/09_viz.ipynb #c8274a0a
 def _palette(png):
     "The same PNG with at most 128 colours."
-    few = Image.open(io.BytesIO(png)).convert('RGB').quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = Image.open(io.BytesIO(png)).convert('RGB').quantize(128, Image.Quantize.MEDIANCUT,
+                                                              dither=Image.Dither.NONE)
     few.save(out := io.BytesIO(), 'PNG', optimize=True)
     return out.getvalue()
 
@@ -108,10 +109,16 @@ def _sheet_inputs(images, labels, size):
     if not images: raise ValueError('a contact sheet needs at least one picture, got none')
     if labels is not None and len(labels) != len(images):
         raise ValueError(f'{len(labels)} labels for {len(images)} pictures: give one each')
-    smaller = lambda i: i.resize([max(1, round(s * size / max(i.size))) for s in i.size], Image.Resampling.BOX)
+    smaller = lambda i: i.resize([max(1, round(s * size / max(i.size))) for s in i.size],
+                                 Image.Resampling.BOX)
     return [smaller(i) for i in images] if size else images, labels
 
 # %% ../nbs/09_viz.ipynb #3fe9d9eb
+def _columns(n, w, h):
+    "Pictures of a row, so that n of them make a sheet of about 4:3."
+    return math.ceil(math.sqrt(n * 4 / 3 * h / w))
+
+# %% ../nbs/09_viz.ipynb #7b0ef31b
 def contact_sheet(
     images, # pictures, see `as_image`; they may differ in size
     columns=None, # pictures per row; None makes the sheet about 4:3
@@ -121,13 +128,13 @@ def contact_sheet(
 ): # PIL image
     "Many pictures on one sheet; ValueError when there are none or the labels do not match."
     images, labels = _sheet_inputs(images, labels, size)
-    w, h = (max(i.size[k] for i in images) for k in (0, 1))
     text = 14 if labels is not None else 0
-    columns = min(columns or math.ceil(math.sqrt(len(images) * 4 / 3 * (h + text) / w)), len(images))
+    w, h = max(i.width for i in images), text + max(i.height for i in images)
+    columns = min(columns or _columns(len(images), w, h), len(images))
     rows = math.ceil(len(images) / columns)
-    sheet = Image.new('RGB', (columns * (w + pad) + pad, rows * (h + text + pad) + pad), 'white')
+    sheet = Image.new('RGB', (columns * (w + pad) + pad, rows * (h + pad) + pad), 'white')
     for n, i in enumerate(images):
-        x, y = pad + n % columns * (w + pad), pad + n // columns * (h + text + pad)
+        x, y = pad + n % columns * (w + pad), pad + n // columns * (h + pad)
         sheet.paste(i, (x, y + text))
         if text: ImageDraw.Draw(sheet).text((x + 1, y + 1), str(labels[n]), fill='black')
     return sheet
@@ -143,7 +150,7 @@ def jpeg(
     as_image(image).save(buffer, 'JPEG', quality=quality)
     return Shown(buffer.getvalue(), format='jpeg')
 
-# %% ../nbs/09_viz.ipynb #84dd79c6
+# %% ../nbs/09_viz.ipynb #11883ae4
 def read_curves(
     path, # csv file with a header
 ): # dict column -> (N,) floats, NaN where a cell is empty
@@ -156,7 +163,6 @@ def read_curves(
         except ValueError: return None
     return {k: c for k in rows[0] if k and (c := column(k)) is not None}
 
-# %% ../nbs/09_viz.ipynb #9b1a908c
 def _curve(x, y, name):
     "One curve, without its gaps."
     import plotly.graph_objects as go
@@ -164,14 +170,20 @@ def _curve(x, y, name):
     return go.Scatter(x=x[known].round(4).tolist(), y=[float(f'{v:.5g}') for v in y[known]], name=name,
                       mode='lines+markers' if known.sum() < 40 else 'lines')
 
-# %% ../nbs/09_viz.ipynb #11883ae4
 def _chart_layout(title, height, x_title, y_title, log):
     "A plain layout with the legend inside."
-    return dict(template='none', title=dict(text=title, font_size=15), height=height, xaxis_title=x_title, showlegend=True,
+    return dict(template='none', title=dict(text=title, font_size=15), height=height, xaxis_title=x_title,
+                showlegend=True,
                 yaxis=dict(title=y_title, type='log' if log else 'linear', automargin=True),
                 margin=dict(l=60, r=10, t=40 if title else 10, b=45), legend=dict(x=1, xanchor='right', y=1))
 
 # %% ../nbs/09_viz.ipynb #c2b36895
+def _table(given):
+    "Columns of a table by name, as floats; a path is read."
+    table = given if hasattr(given, 'items') else read_curves(given)
+    return {k: np.asarray(v, float) for k, v in table.items()}
+
+# %% ../nbs/09_viz.ipynb #ba32101e
 def curve_figure(
     table, # path of a csv file, or dict column -> values
     columns=None, # columns to draw; None: all but x
@@ -183,8 +195,7 @@ def curve_figure(
 ): # plotly figure
     "Curves of a training table, gaps left out; ValueError for a column that is not there."
     import plotly.graph_objects as go
-    table = table if hasattr(table, 'items') else read_curves(table)
-    table = {k: np.asarray(v, float) for k, v in table.items()}
+    table = _table(table)
     columns = [k for k in table if k != x] if columns is None else list(columns)
     for k in columns:
         if k not in table: raise ValueError(f'no column {k!r}: the table has {", ".join(table)}')

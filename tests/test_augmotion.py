@@ -4,12 +4,14 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
+from solopose.cli import clear_errors
 from solopose.data.augmotion import solopose_augmotion
 from solopose.data.build import build, check_manifest, read_report
 from solopose.data.prepare import Collection, at_rate
-from solopose.data.sources import read_source, write_trees
+from solopose.data.sources import read_source
+from solopose.synth.trees import write_trees
 from solopose.data.store import open_augmotion, take_poses, view_poses, views_apart
-from solopose.data.recorded import moving_person
+from solopose.synth.recordings import moving_person
 from solopose.data.takes import Take, View
 from solopose.skeleton import SKELETON
 
@@ -103,7 +105,7 @@ def test_four_trees_end_to_end(trees, tmp_path):
 LAB = """
 from solopose.data.sources import as_take
 from solopose.data.takes import Takes
-from solopose.data.recorded import moving_person
+from solopose.synth.recordings import moving_person
 def read(root): return Takes([as_take(moving_person(i, 2., 25, f'p{i}', 'walk'), 'lab') for i in range(3)])
 """
 
@@ -131,7 +133,8 @@ def test_another_data_set(trees, tmp_path):
 
 def refused(capsys, says, **kw):
     "Exit code 2 and one line that says so."
-    with pytest.raises(SystemExit) as stop: solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})
+    with pytest.raises(SystemExit) as stop, clear_errors('solopose_augmotion'):
+        solopose_augmotion(**{k: str(v) if isinstance(v, Path) else v for k, v in kw.items()})
     lines = [l for l in capsys.readouterr().err.splitlines() if l.strip()]
     assert stop.value.code == 2 and len(lines) == 1 and lines[0].startswith('solopose_augmotion: ') and says in lines[0], lines
 

@@ -10,7 +10,8 @@ from solopose.data.mads import read_mads, write_mads
 from solopose.data.mpi import read_mpi
 from solopose.data.mpi_files import write_mpi
 from solopose.data.preprocessed import read_preprocessed
-from solopose.data.recorded import drawn_frames, moving_person
+from solopose.data.recorded import drawn_frames
+from solopose.synth.recordings import moving_person
 from solopose.data.takes import TakeError
 
 TS = 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/'

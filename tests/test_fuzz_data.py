@@ -15,7 +15,8 @@ from solopose.data.camera_files import mmpose_cameras
 from solopose.data.mpi import read_annot_data, read_annotations
 from solopose.data.mpi_files import read_captury, read_skeletool, write_captury, write_mpi, write_skeletool
 from solopose.data.preprocessed import read_preprocessed
-from solopose.data.recorded import drawn_frames, moving_person, turn_camera
+from solopose.data.recorded import drawn_frames, turn_camera
+from solopose.synth.recordings import moving_person
 from solopose.data.takes import TakeError
 from solopose.files import read_npz, read_pickle
 

@@ -28,7 +28,8 @@ def backdrops(tmp_path_factory):
 @pytest.mark.slow
 def test_a_few_steps_then_a_few_more(tmp_path, backdrops):
     pytest.importorskip('numba')
-    from solopose.weights import describe_weights, load_weights
+    from solopose.weights import describe_weights
+    from solopose.model import load_weights
     out = tmp_path / 'run'
     first = train(out, '--backdrops', backdrops, '--steps', 4, '--unfreeze', .5)
     assert first.returncode == 0, first.stderr[-2000:]

@@ -7,7 +7,8 @@ from _fuzz import ended, fuzz, one_line
 from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 from solopose.synth.asf_amc import read_amc
-from solopose.synth.bodies import ANGLES, BodyPack
+from solopose.synth.bodies import BodyPack
+from solopose.synth.rig import ANGLES
 from solopose.synth.bvh import read_bvh, write_bvh
 from solopose.synth.deepmimic import read_motion
 from solopose.synth.mocap import MotionPack, build_motion_pack

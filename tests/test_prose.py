@@ -63,6 +63,25 @@ def below(mpjpe, p_mpjpe):
     return (number(mpjpe), number(p_mpjpe)) == (share('mpjpe'), share('p_mpjpe'))
 
 
+def small_below(low, high, p_low, p_high):
+    "How far solopose-small lies below the 3D head of the network that it stands on, % of two films."
+    r = record('solopose-small-validation')
+    ours, head = r['rows']['boxes given'], r['beside']['BlazePose full, its own 3D head']
+    less = [[100 * (1 - ours[s][k] / head[s][i]) for s in ('cg', 'upper')] for i, k in enumerate(('MPJPE', 'P-MPJPE'))]
+    return [[round(v) for v in sorted(x)] for x in less] == [[int(low), int(high)], [int(p_low), int(p_high)]]
+
+
+def small_run(frames, words):
+    "Frames that solopose-small has looked at, and the time, in words."
+    r, numbers = record('solopose-small'), 'zero one two three four five six seven eight nine ten'.split()
+    return float(frames) == round(r['frames'] / 1e6, 1) and words in numbers and numbers.index(words) == int(r['seconds'] // 60)
+
+
+def as_recorded(name, key, unit=1.):
+    "A form whose one number is that of a record."
+    return lambda said: number(said) == round(record(name)[key] / unit, len(said.partition('.')[2]))
+
+
 # What is said, wherever it is said -> whether the records agree. Every form is said somewhere, see the last test.
 CLAIMS = {
     r'(\d+) held-out clips \(([\d,]+) frames\) of (\d+) people': held_out,
@@ -75,11 +94,23 @@ CLAIMS = {
     r'\| (constant pose|mean pose|zero motion) \| ([\d.]+) \| ([\d.]+) \|': answer,
     r"'model': '(solopose-\w+)', 'parameters': '([\d.]+) M'": lambda model, n: number(n) == round(millions(model), 1),
     r'\| (solopose-(?:tiny|base|paper)) \| ([\d.]+) M \|': lambda model, n: number(n) == round(millions(model), 1),
+    r'errors lie (\d+) to (\d+) % below those of BlazePose\'s own head in MPJPE and (\d+) to (\d+) % in P-MPJPE': small_below,
+    r'([\d.]+) million looked at in (\w+) minutes': small_run,
+    r'half a million frames (?:drawn|that the shipped `solopose-small`)()': lambda _: round(record('solopose-small')['layers'] / 1e6, 1) == .5,
+    r"'frames': (\d+), 'layers': \d{4}": as_recorded('solopose-small', 'frames'),
+    r'([\d,]+) frames drawn by \d+ processes': as_recorded('solopose-small', 'layers'),
+    r'drawn by (\d+) processes, \d+ per second': lambda n: int(n) == record('solopose-small')['options']['procs'],
+    r'`?solopose_augmotion`?\]?(?:\([^)]*\))?; ([\d.]+) million frames': as_recorded('augmotion-7m', 'frames', 1e6),
+    r'million poses on disk, as ([\d,]+) takes': as_recorded('augmotion-7m', 'takes'),
     r'mm \(95 % interval [\d.]+ to [\d.]+\): (\d+) % below the constant pose; P-MPJPE [\d.]+ mm: (\d+) %': below,
 }
 
 
-def texts():
+@lru_cache
+def texts(): return list(read_texts())
+
+
+def read_texts():
     "Prose and stored text outputs: (where, text)."
     yield 'README.md', (ROOT / 'README.md').read_text()
     for f in sorted((ROOT / 'nbs').rglob('*.ipynb')):

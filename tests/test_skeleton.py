@@ -68,7 +68,7 @@ def test_train_and_predict(skeleton, tmp_path, short_clip):
     from solopose.predict.run import predict_video
     from solopose.predict.writers import write_results
     from solopose.training.callbacks import curves
-    from solopose.training.command import write_results as write_run
+    from solopose.training.command import write_run
     from solopose.training.fit import fit
     from solopose.training.recipe import Recipe
     recipe = Recipe(data=dict(synth=1.), batch=16, steps=40, warmup=4, lr=2e-3, ema=.5, clip_start=.5,

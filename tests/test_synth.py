@@ -15,7 +15,7 @@ pytest.importorskip('warp', reason='drawing people needs solopose[synth]')
 def command(*args):
     "The command in a process of its own, started."
     script = Path(tempfile.gettempdir()) / f'solopose_synth_{os.getpid()}.py'  # fastcore reads the arguments of a script, not of `python -c`
-    script.write_text('from solopose.synth.films import solopose_synth\nsolopose_synth()\n')
+    script.write_text('from solopose.synth.command import solopose_synth\nsolopose_synth()\n')
     return subprocess.Popen([sys.executable, str(script), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
 
 

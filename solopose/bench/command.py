@@ -9,7 +9,8 @@ __all__ = ['PARTS', 'solopose_bench', 'side_by_side']
 import json as jsonlib
 import sys
 from pathlib import Path
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from .heatpose import rows_heatpose
 from .kabsch import rows_kabsch
 from .network import rows_model
@@ -18,36 +19,29 @@ from .timing import machine, table, threads, write_rows
 # %% ../../nbs/bench/65_command.ipynb #39ab333b
 PARTS = dict(heatpose=rows_heatpose, kabsch=rows_kabsch, model=rows_model) # what can be measured
 
-# %% ../../nbs/bench/65_command.ipynb #2e649516
-def _fail(why, code=2):
-    "One line, and out."
-    print(f'solopose_bench: {" ".join(str(why).split())}', file=sys.stderr)
-    sys.exit(code)
-
 # %% ../../nbs/bench/65_command.ipynb #db89f205
 def _check(part, json):
     "Refuse before anything is measured."
-    if part not in PARTS: _fail(f'part {part!r} is unknown: use {", ".join(PARTS)}')
+    if part not in PARTS: raise ValueError(f'part {part!r} is unknown: use {", ".join(PARTS)}')
     if not json: return
     folder = Path(json).absolute().parent
-    if not folder.is_dir(): _fail(f'{json}: the folder {folder} does not exist')
-    if Path(json).is_dir(): _fail(f'{json} is a folder: name a file')
+    if not folder.is_dir(): raise ValueError(f'{json}: the folder {folder} does not exist')
+    if Path(json).is_dir(): raise ValueError(f'{json} is a folder: name a file')
 
 # %% ../../nbs/bench/65_command.ipynb #b29ac3b5
-@call_parse
+@command
 def solopose_bench(
     part:Param('what to measure: heatpose, kabsch or model', str),
     json:Param('also write the rows to this file', str)=None,
     strict:Param('end with 1 if a bar is missed', bool)=False):
     "Measure the speed that solopose promises, as ratios within one run"
     _check(part, json)
+    print(machine())
     try:
-        print(machine())
         with threads(1): rows = PARTS[part]()
-        print(table(rows))
-        if json: write_rows(rows, json)
-    except KeyboardInterrupt: _fail('interrupted, nothing was written', 130)
-    except (OSError, ImportError) as e: _fail(e)
+    except KeyboardInterrupt: raise KeyboardInterrupt('interrupted, nothing was written') from None
+    print(table(rows))
+    if json: write_rows(rows, json)
     if strict and not all(r.holds for r in rows): sys.exit(1)
 
 # %% ../../nbs/bench/65_command.ipynb #65e00001

@@ -11,7 +11,8 @@ import copy, statistics
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .timing import Row, collect, device_seconds, matrix_rate, ratio, threads
+from .timing import Row, collect, ratio, threads
+from ..device import device_seconds, matrix_rate
 from ..model import create_model
 from ..spatial import encode_video
 

@@ -31,7 +31,7 @@ VIEWS = tuple(f'c0{i}' for i in range(1, 10))
 _NAME = re.compile(r'g([A-Z]{2})_s([A-Z]{2})_cAll_(d\d\d)_(m[A-Z]{2}\d)_(ch\d\d)')
 
 def parse_name(name): # of a sequence, 'gBR_sBM_cAll_d04_mBR0_ch03'
-    "Genre, situation, dancer, music and choreography of a sequence; TakeError if it is not one of AIST++."
+    "Genre, situation, dancer, music and choreography; TakeError for another name."
     m = _NAME.fullmatch(name)
     if m and m[1] in GENRES: return m.groups()
     raise TakeError(f'{name!r} is no sequence of AIST++, such as gBR_sBM_cAll_d04_mBR0_ch03; '
@@ -47,14 +47,13 @@ def read_splits(root): # folder of the annotation
     files = {s: Path(root) / 'splits' / f'pose_{s}.txt' for s in ('train', 'val', 'test')}
     return {name: s for s, f in files.items() if f.exists() for name in read_lines(f)}
 
-# %% ../../nbs/data/33_aist.ipynb #13bf272f
+# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def _setting_camera(c):
     "The camera of one entry of a setting."
     return Camera(c['matrix'], Rotation.from_rotvec(c['rotation']).as_matrix(),
                   np.array(c['translation'], float) * 10,
                   tuple(c['size']), c['distortions'], c['name'])
 
-# %% ../../nbs/data/33_aist.ipynb #c5bcacfc
 def read_setting(path): # cameras/setting*.json
     "The nine cameras of a setting, mm; TakeError if it is damaged."
     path = Path(path)
@@ -76,15 +75,20 @@ def write_setting(path, # cameras/setting*.json to write
     "Write cameras as AIST++ does, cm."
     Path(path).write_text(json.dumps([_setting_row(n, c) for n, c in zip(VIEWS, cameras)]))
 
+# %% ../../nbs/data/33_aist.ipynb #fddddbc8
+def _first_three(head):
+    "The numbers of the first tuple of three in a piece of a pickle."
+    numbers = []
+    for op, arg, _ in pickletools.genops(io.BytesIO(head)):
+        if op.name == 'TUPLE3' and len(numbers) >= 3: return tuple(numbers[-3:])
+        numbers = [*numbers, arg] if op.name in ('BININT', 'BININT1', 'BININT2') else []
+
 # %% ../../nbs/data/33_aist.ipynb #c514787b
 def pickled_shape(path): # pickle that holds arrays
     "Shape of the first array in a pickle, read from its first kilobyte; None if it cannot be seen there."
-    numbers = []
     with open(path, 'rb') as f: head = f.read(1024)
     try:
-        for op, arg, _ in pickletools.genops(io.BytesIO(head)):
-            if op.name == 'TUPLE3' and len(numbers) >= 3: return tuple(numbers[-3:])
-            numbers = [*numbers, arg] if op.name in ('BININT', 'BININT1', 'BININT2') else []
+        return _first_three(head)
     except Exception: pass # the kilobyte ends in the middle of an instruction
     return None
 
@@ -136,7 +140,7 @@ class _Release:
                     head='nose',
                     views=[_view(name, c, self.videos) for c in cameras], split=self.split.get(name, ''))
 
-# %% ../../nbs/data/33_aist.ipynb #f8070e5f
+# %% ../../nbs/data/33_aist.ipynb #9ad286a5
 def _mapping(table):
     "Sequence -> setting, of cameras/mapping.txt."
     rows = [l.split() for l in read_lines(table)]
@@ -146,7 +150,19 @@ def _mapping(table):
                         'take it from the zip of the cameras')
     return dict(rows)
 
-# %% ../../nbs/data/33_aist.ipynb #c5683e8c
+def _video_folder(root, videos):
+    "Where the films are, None if nobody has them."
+    if not videos: return root / 'videos' if (root / 'videos').is_dir() else None
+    if Path(videos).is_dir(): return Path(videos)
+    raise TakeError(f'{videos} is no folder of videos')
+
+def _open_release(root, videos):
+    "The tables of a download."
+    withdrawn = root / 'ignore_list.txt'
+    ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
+    return _Release(root, videos, _mapping(root / 'cameras' / 'mapping.txt'), ignored, read_splits(root))
+
+# %% ../../nbs/data/33_aist.ipynb #f8273759
 def read_aist(root, # folder with keypoints3d, cameras, ...
               videos=None, # folder of the mp4 files; None: root/videos if there is one
               key='keypoints3d_optim'): # or 'keypoints3d', without smoothing
@@ -154,13 +170,10 @@ def read_aist(root, # folder with keypoints3d, cameras, ...
     root, takes = Path(root), Takes()
     if not root.is_dir():
         raise TakeError(f'{root} is no folder; give the one that holds keypoints3d and cameras')
-    videos = Path(videos) if videos else root / 'videos' if (root / 'videos').is_dir() else None
-    if videos and not videos.is_dir(): raise TakeError(f'{videos} is no folder of videos')
-    table, withdrawn = root / 'cameras' / 'mapping.txt', root / 'ignore_list.txt'
+    videos, table = _video_folder(root, videos), root / 'cameras' / 'mapping.txt'
     lost = f'{table} is missing: nobody knows the cameras; it is in the zip of the cameras'
     if not table.exists(): return Takes(skipped=[(str(root), lost)])
-    ignored = set(read_lines(withdrawn)) if withdrawn.exists() else set()
-    release = _Release(root, videos, _mapping(table), ignored, read_splits(root))
+    release = _open_release(root, videos)
     for f in sorted((root / 'keypoints3d').glob('*.pkl')):
         takes.attempt(f'aist: {f.stem}', partial(release.take, f, key))
     if not takes and not takes.skipped:
@@ -184,6 +197,11 @@ def sequence_name(subject, # dancer, 'd01' .. 'd30'
     return name
 
 # %% ../../nbs/data/33_aist.ipynb #30ca5158
+def _check_recorded(r):
+    "TakeError for other cameras or another rate."
+    if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
+    if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
+
 def _same_camera(a, b): return all(np.array_equal(x, y) for x, y in ((a.K, b.K), (a.R, b.R), (a.t, b.t)))
 
 def _by_setting(recorded):
@@ -191,13 +209,12 @@ def _by_setting(recorded):
     out = {}
     for r in recorded:
         setting = SETTINGS[parse_name(sequence_name(r.subject, r.action))[0]]
-        if len(r.cameras) != 9: raise TakeError(f'AIST++ has nine cameras, not {len(r.cameras)}')
-        if r.fps != 60: raise TakeError(f'AIST++ has exactly 60 poses per second, not {r.fps:g}')
+        _check_recorded(r)
         if not all(map(_same_camera, out.setdefault(setting, r.cameras), r.cameras)):
             raise TakeError(f'{r.action} has cameras of its own; all sequences of {setting} share theirs')
     return {s: [turn_camera(c) for c in cameras] for s, cameras in out.items()}
 
-# %% ../../nbs/data/33_aist.ipynb #12287372
+# %% ../../nbs/data/33_aist.ipynb #650b4bf6
 def _write_pickle(path, held):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(held, protocol=4))
@@ -213,7 +230,16 @@ def _write_take(root, name, r, rng):
     for view, video in zip(VIEWS, r.videos or ()):
         write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
 
-# %% ../../nbs/data/33_aist.ipynb #650b4bf6
+def _write_lists(root, names, ignore, split):
+    "Which cameras, which sequences are withdrawn, and the three splits."
+    lines = lambda words, end='\n': ''.join(f'{w}{end}' for w in words)
+    mapping = lines(f'{n} {SETTINGS[parse_name(n)[0]]}' for n in names)
+    (root / 'cameras' / 'mapping.txt').write_text(mapping)
+    (root / 'ignore_list.txt').write_text(lines(ignore, ' \n') + '\n\n')
+    for s in ('train', 'val', 'test'):
+        (root / 'splits' / f'pose_{s}.txt').write_text(lines(n for n, where in split.items() if where == s))
+
+# %% ../../nbs/data/33_aist.ipynb #f9a2ee20
 def write_aist(root, # folder to write to
                recorded, # list of Recorded: subject 'd04', action 'gBR_sBM_mBR0_ch03', nine cameras, 60 fps
                ignore=(), # names of sequences for ignore_list.txt
@@ -224,9 +250,4 @@ def write_aist(root, # folder to write to
     for sub in ('cameras', 'splits'): (root / sub).mkdir(parents=True, exist_ok=True)
     for name, r in zip(names, recorded): _write_take(root, name, r, rng)
     for s, cameras in settings.items(): write_setting(root / 'cameras' / f'{s}.json', cameras)
-    (root / 'cameras' / 'mapping.txt').write_text(''.join(f'{n} {SETTINGS[parse_name(n)[0]]}\n'
-                                                          for n in names))
-    (root / 'ignore_list.txt').write_text(''.join(f'{n} \n' for n in ignore) + '\n\n')
-    for s in ('train', 'val', 'test'):
-        mine = [n for n, where in split.items() if where == s]
-        (root / 'splits' / f'pose_{s}.txt').write_text(''.join(f'{n}\n' for n in mine))
+    _write_lists(root, names, ignore, split)

@@ -7,36 +7,46 @@ __all__ = ['solopose_augmotion']
 
 # %% ../../nbs/data/36_augmotion.ipynb #42837fd6
 import os
-import sys
 from pathlib import Path
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from .build import build, read_report
 from .prepare import Collection
 from .report import report_text
 from .sources import SOURCES, read_source
 
+# %% ../../nbs/data/36_augmotion.ipynb #a75f2169
+def _pair(text):
+    "Name and path of one data set."
+    name, equals, path = text.partition('=')
+    if not (name and path): raise ValueError(f'--data {text}: write NAME=PATH, for instance lab=recordings')
+    return name, path
+
 # %% ../../nbs/data/36_augmotion.ipynb #84c67695
 def _named(data, **flags):
-    "(name, path) of every data set that the command was given; ValueError if there is none."
+    "(name, path) of every data set; ValueError for none."
     found = [(k, v) for k, v in flags.items() if v]
     for d in [data] if isinstance(data, str) else data:
-        name, equals, path = d.partition('=')
-        if not (name and path): raise ValueError(f'--data {d}: write NAME=PATH, for instance lab=recordings')
-        found.append((name, path))
+        found.append(_pair(d))
     if found: return found
     raise ValueError(f'no data set: give at least one of --{", --".join(SOURCES)}, or --data NAME=PATH')
 
 # %% ../../nbs/data/36_augmotion.ipynb #18d1e354
+def _origins(found):
+    "What was skipped, and the folder of every data set."
+    skipped = [(name, n, why) for name, _, takes in found for n, why in takes.skipped]
+    roots = {t.dataset: str(path) for _, path, takes in found for t in takes}
+    return skipped, roots
+
 def _build_from(named, out, collection, workers, cluster):
     "Read the data sets and build their collection; the path of the store."
     found = [(name, Path(path).expanduser().resolve(), read_source(name, path)) for name, path in named]
     takes = [t for _, _, takes in found for t in takes]
-    skipped = [(name, n, why) for name, _, takes in found for n, why in takes.skipped]
-    roots = {t.dataset: str(path) for _, path, takes in found for t in takes}
+    skipped, roots = _origins(found)
     return build(takes, out, collection, skipped, roots, workers or os.cpu_count(), cluster or None)
 
 # %% ../../nbs/data/36_augmotion.ipynb #d293d625
-@call_parse
+@command
 def solopose_augmotion(
     h36m:Param('folder of Human3.6M, or a preprocessed file of it', str)='',
     mads:Param('folder of MADS', str)='',
@@ -57,15 +67,10 @@ def solopose_augmotion(
     workers:Param('processes, 0: one per core', int)=0,
     cluster:Param('address of a dask scheduler, instead of processes', str)=''):
     "Merge data sets into one collection in the universal frame; run it again to continue"
-    try:
-        collection = Collection(fps, window, step, interpolation, frame, scope, reference, split, seed)
-        named = _named(data, h36m=h36m, mads=mads, aist=aist, mpi=mpi)
-        store = _build_from(named, out, collection, workers, cluster)
-    except (ValueError, OSError) as e:
-        print(f'solopose_augmotion: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    collection = Collection(fps, window, step, interpolation, frame, scope, reference, split, seed)
+    named = _named(data, h36m=h36m, mads=mads, aist=aist, mpi=mpi)
+    try: store = _build_from(named, out, collection, workers, cluster)
     except KeyboardInterrupt:
-        print(f'\nstopped; the same command goes on with {out}', file=sys.stderr)
-        sys.exit(130)
+        raise KeyboardInterrupt(f'stopped; the same command goes on with {out}') from None
     print(report_text(read_report(store)))
     print(store)

@@ -81,7 +81,7 @@ def write_unit(path, # of the store
 
 # %% ../../nbs/data/35e_build.ipynb #5f26dddb
 def consolidate(store): # folder
-    "Gather the metadata of all arrays in the store's own."
+    "Gather the metadata of all arrays."
     import zarr
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in format 3
@@ -130,7 +130,7 @@ def _locked(path, out):
         with FileLock(path, timeout=0): yield
     except Timeout: raise ValueError(f'another build of {out} is running: wait for it or end it') from None
 
-# %% ../../nbs/data/35e_build.ipynb #a29394e7
+# %% ../../nbs/data/35e_build.ipynb #1ebefd12
 def make_plan(takes, # of Take
               collection, # Collection
               roots): # dict: data set -> folder it was read from
@@ -144,23 +144,35 @@ def make_plan(takes, # of Take
     return takes, dict(version=1, collection=asdict(collection), takes=rows,
                        roots={k: str(v) for k, v in (roots or {}).items()})
 
-# %% ../../nbs/data/35e_build.ipynb #a2f6f2a6
-def _same_plan(path, plan, out):
-    "ValueError that names the first difference between a stored plan and this one."
-    old = read_json(path)
-    if 'max_lean' in old['collection']: # its name until November 2026
-        old['collection']['max_tilt'] = old['collection'].pop('max_lean')
+def _same_settings(old, plan, out):
+    "ValueError that names the first other setting."
     for part in ('collection', 'roots'):
         for k in {**old[part], **plan[part]}:
             a, b = old[part].get(k), plan[part].get(k)
             if a == b: continue
             raise ValueError(f'{out} was begun with {k}={a}, not {k}={b}: give the same settings, '
                              'or another --out')
+
+def _other_data(out, changed):
+    raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
+                     f'({len(changed)} such takes); bring the data back, or give another --out')
+
+# %% ../../nbs/data/35e_build.ipynb #0f8bce6d
+def _same_takes(old, plan, out):
+    "ValueError that names the first take in which two plans differ."
     was, now = ({tuple(t[:2]): t for t in p['takes']} for p in (old, plan))
     changed = sorted(k for k in {**was, **now} if was.get(k) != now.get(k))
     if not changed: return
-    raise ValueError(f'{out} was begun with other data: {": ".join(changed[0])} is new, gone or changed '
-                     f'({len(changed)} such takes); bring the data back, or give another --out')
+    _other_data(out, changed)
+
+# %% ../../nbs/data/35e_build.ipynb #8f4645ad
+def _same_plan(path, plan, out):
+    "ValueError that names the first difference between a stored plan and this one."
+    old = read_json(path)
+    if 'max_lean' in old['collection']: # its name until November 2026
+        old['collection']['max_tilt'] = old['collection'].pop('max_lean')
+    _same_settings(old, plan, out)
+    _same_takes(old, plan, out)
 
 # %% ../../nbs/data/35e_build.ipynb #d1dc8e80
 def _is_draft(path): return path.name.endswith('.partial') or (path.name[0] == '.' and path.suffix == '.part')
@@ -197,21 +209,32 @@ def _index(work, paths, collection, plan, skipped):
         (work / 'indexed').touch()
     return tables, parts
 
-# %% ../../nbs/data/35e_build.ipynb #d33d11f6
+# %% ../../nbs/data/35e_build.ipynb #5c00e114
+def _write_shards(work, paths, collection, plan, skipped, progress):
+    "The tables and long arrays of a build whose takes are read."
+    tables, parts = _index(work, paths, collection, plan, skipped)
+    jobs = enumerate(shard_jobs(tables, parts, collection.shard))
+    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
+              progress)
+
 def _work(work, takes, collection, plan, skipped, progress):
     "All units of a build, those that are done left out; the store is whole afterwards."
     (work / 'parts').mkdir(exist_ok=True)
     paths = [work / 'parts' / f'{i:06d}.npz' for i in range(len(takes))]
     missing = [(t, collection, p) for t, p in zip(takes, paths) if not p.exists()]
     run_units(read_unit, missing, 'reading takes', progress)
-    tables, parts = _index(work, paths, collection, plan, skipped)
-    jobs = enumerate(shard_jobs(tables, parts, collection.shard))
-    run_units(write_unit, [(work / 'store', k, job, collection.shard) for k, job in jobs], 'writing shards',
-              progress)
+    _write_shards(work, paths, collection, plan, skipped, progress)
     consolidate(work / 'store')
     write_manifest(work / 'store')
 
-# %% ../../nbs/data/35e_build.ipynb #5c00e114
+def _finish_build(work, out, takes, plan, collection, skipped, progress):
+    "Do what is left of a build; move its store."
+    if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)
+    else: write_json(work / 'plan.json', plan)
+    _work(work, takes, collection, plan, skipped, progress)
+    os.replace(work / 'store', out)
+
+# %% ../../nbs/data/35e_build.ipynb #6897e255
 def build(takes, # iterable of Take
           out, # store to make
           collection=Collection(), # what is wanted
@@ -229,10 +252,7 @@ def build(takes, # iterable of Take
     if not out.exists():
         work.mkdir(parents=True, exist_ok=True)
         with _locked(work / 'lock', out), joblib_backend(workers, cluster):
-            if (work / 'plan.json').exists(): _same_plan(work / 'plan.json', plan, out)
-            else: write_json(work / 'plan.json', plan)
-            _work(work, takes, collection, plan, skipped, progress)
-            os.replace(work / 'store', out)
+            _finish_build(work, out, takes, plan, collection, skipped, progress)
     _same_plan(out / 'about' / 'plan.json', plan, out)
     shutil.rmtree(work, ignore_errors=True)
     return out

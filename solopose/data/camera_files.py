@@ -15,7 +15,7 @@ from .mpi_files import read_skeletool
 from .takes import TakeError, damaged, open_file
 from ..files import read_pickle
 
-# %% ../../nbs/data/34a_camera_files.ipynb #4724cc60
+# %% ../../nbs/data/34a_camera_files.ipynb #9cc0967b
 KNOWN_SLIPS = {(2048, 204): (2048, 2048)} # size in the file -> true size, px
 
 def _picture_size(path, c):
@@ -27,15 +27,13 @@ def _picture_size(path, c):
                   f'taken as {true[0]} x {true[1]}')
     return true
 
-# %% ../../nbs/data/34a_camera_files.ipynb #63d22b56
 def _motion(key, c):
-    "World to camera, mm. The test set has a lens, and nobody says where it stood."
+    "World to camera, mm; none for the test set."
     if 'R' not in c: return np.eye(3), np.zeros(3)
     R, T = np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)) * 1000
     if isinstance(key, tuple): return R.T, -R.T @ T # Human3.6M: camera to world, and the centre
     return R, T # MPI-INF-3DHP: world to camera
 
-# %% ../../nbs/data/34a_camera_files.ipynb #9cc0967b
 def _mmpose_camera(path, key, c):
     "One camera of mmpose."
     (fx, fy), (cx, cy), (R, t) = np.ravel(c['f']), np.ravel(c['c']), _motion(key, c)
@@ -44,6 +42,13 @@ def _mmpose_camera(path, key, c):
     name = key[1] if isinstance(key, tuple) else str(c.get('name', key))
     return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, _picture_size(path, c), name=name, **bent)
 
+# %% ../../nbs/data/34a_camera_files.ipynb #8eb31b8d
+def _checked_camera(path, key, c):
+    "One camera; TakeError if it is not as mmpose writes it."
+    try: return _mmpose_camera(path, key, c)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
+        raise damaged(path, f'is not as mmpose writes it: camera {key!r}', e) from None
+
 # %% ../../nbs/data/34a_camera_files.ipynb #7a3bb7f5
 def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
     "mmpose's cameras by key, mm: ('S1', '54138969'), 'S1_Seq1_Cam0' or 'TS1'."
@@ -51,9 +56,7 @@ def mmpose_cameras(path): # cameras.pkl, cameras_train.pkl or cameras_test.pkl
     if not isinstance(found, dict):
         raise TakeError(f'{path} holds a {type(found).__name__}, not the dictionary of cameras of mmpose')
     for key, c in found.items():
-        try: out[key] = _mmpose_camera(path, key, c)
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as e:
-            raise damaged(path, f'is not as mmpose writes it: camera {key!r}', e) from None
+        out[key] = _checked_camera(path, key, c)
     return out
 
 # %% ../../nbs/data/34a_camera_files.ipynb #cf08f8eb

@@ -113,13 +113,20 @@ def set_epoch(self:ClipDataset,
 @patch
 def film(self:ClipDataset,
          path): # video file
-    "The open film; the least recently used one makes room."
+    "The open film; the oldest makes room."
     films = self.own[2]
     if path not in films:
         while len(films) >= self.open_films: films.popitem(last=False)[1].close()
         films[path] = Film(path, threads=1 if torch.utils.data.get_worker_info() else 0)
     films.move_to_end(path)
     return films[path]
+
+# %% ../../nbs/data/37_clips.ipynb #9f67d233
+def _no_video(t, view, dataset):
+    take = t['view_take'][view]
+    raise ValueError(f"no video is known of {dataset}: {t['take_name'][take]}, "
+                     f"view {t['view_name'][view]!r}: "
+                     f"put the videos where the reader looks for them and build again, or use features=")
 
 # %% ../../nbs/data/37_clips.ipynb #a502e659
 @patch
@@ -130,9 +137,7 @@ def video_of(self:ClipDataset,
     name, take = str(t['view_video'][view]), t['view_take'][view]
     dataset = str(t['take_dataset'][take])
     if name: return Path(self.roots.get(dataset, '')) / name
-    raise ValueError(f"no video is known of {dataset}: {t['take_name'][take]}, "
-                     f"view {t['view_name'][view]!r}: "
-                     f"put the videos where the reader looks for them and build again, or use features=")
+    _no_video(t, view, dataset)
 
 # %% ../../nbs/data/37_clips.ipynb #e91abb94
 @patch
@@ -171,15 +176,21 @@ def pictures(self:ClipDataset,
     out, box = film.read(times, box_of(film.size), self.size)
     return out, box, film.size
 
+# %% ../../nbs/data/37_clips.ipynb #f8f78311
+def _pictures_in(folder, most):
+    "The pictures of a folder; VideoError if there are too few."
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
+    if not len(files) > most:
+        raise VideoError(f'{folder} has {len(files)} pictures, but number {most + 1} is wanted: '
+                         'copy it again')
+    return files
+
 # %% ../../nbs/data/37_clips.ipynb #f9782a0c
 @patch
 def _stills(self:ClipDataset, folder, numbers, box_of):
     "The same of a folder of pictures."
     from PIL import Image
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
-    if not len(files) > max(numbers):
-        raise VideoError(f'{folder} has {len(files)} pictures, but number {max(numbers) + 1} is wanted: '
-                         'copy it again')
+    files = _pictures_in(folder, max(numbers))
     with Image.open(files[numbers[0]]) as first: size = first.size
     box = even_box(box_of(size))
     def cut(n): return crop_frame(np.asarray(Image.open(files[n]).convert('RGB')), box.astype(float),
@@ -206,20 +217,25 @@ def mirror_clip(sample, # of a `ClipDataset`, arrays
     return out | ({'frames': sample['frames'][:, :, ::-1]} if 'frames' in sample else {})
 
 # %% ../../nbs/data/37_clips.ipynb #37db21ee
+def _counting(self, p, take):
+    "Which joints of a take count."
+    mask = np.isfinite(p).all(-1)
+    if self.heads is not None and self.tables['take_head'][take] not in self.heads:
+        mask[:, SKELETON.index('head')] = False
+    return mask
+
 @patch
 def _labels(self:ClipDataset, clip, camera, universal, uv, box, picture):
     "Joints, uv, mask and visible of a sample, arrays."
     take, root = self.tables['view_take'][self.tables['clip_view'][clip]], SKELETON.index('pelvis')
     p = camera if self.target_frame == 'camera' else universal
-    mask = np.isfinite(p).all(-1)
-    if self.heads is not None and self.tables['take_head'][take] not in self.heads:
-        mask[:, SKELETON.index('head')] = False
+    mask = _counting(self, p, take)
     with np.errstate(invalid='ignore'): visible = (uv >= 0).all(-1) & (uv < np.array(picture)).all(-1)
     return dict(joints=p - p[:, [root]], uv=(uv - box[:2]) / (box[2] - box[0]), mask=mask, visible=visible)
 
 # %% ../../nbs/data/37_clips.ipynb #e75724f7
 def _as_tensors(sample):
-    "Tensors in the order that networks want; a joint that is missing is 0, and its mask says so."
+    "Tensors as networks want them; missing joints are 0."
     out = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
     if 'frames' in out: out['frames'] = out['frames'].permute(0, 3, 1, 2).contiguous()
     return out | dict(joints=out['joints'].nan_to_num(0.).float(), uv=out['uv'].float())
@@ -241,6 +257,7 @@ def _augmentation(self:ClipDataset, clip):
     first = int(rng.integers(self.ds.attrs['collection']['window'] - self.frames + 1))
     return rng, first, dict(zoom=np.exp(rng.normal(0, .08)), shift=rng.normal(0, .03, 2)), rng.random() < .5
 
+# %% ../../nbs/data/37_clips.ipynb #d1545809
 @patch
 def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
     "Pictures or features of a clip, the box, and the size of the picture."
@@ -250,22 +267,32 @@ def _seen(self:ClipDataset, clip, camera, numbers, **jitter):
                          lambda size: clip_box(self.pixels(camera, view, size), size, **jitter))
 
 @patch
+def _check_known(self:ClipDataset, view):
+    "ValueError if the camera wanted is unknown."
+    if self.target_frame == 'camera' and not np.isfinite(self.tables['view_rotation'][view]).all():
+        raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
+                         f"its joints can only be had with target_frame='universal'")
+
+@patch(as_prop=True)
+def _sideways(self:ClipDataset):
+    "The axis that a mirrored clip turns round."
+    return 'y' if self.target_frame == 'universal' and self.ds.attrs['frame'] == 'frd' else 'x'
+
+# %% ../../nbs/data/37_clips.ipynb #95e7043d
+@patch
 def __getitem__(self:ClipDataset,
                 i): # number of the clip in the split
     "`frames` (T, 3, S, S) uint8 or `features`, `joints` (T, 15, 3) mm, `uv` (T, 15, 2), `mask`, `visible`."
     clip = int(self.clips[i])
     view, (rng, first, jitter, mirrored) = int(self.tables['clip_view'][clip]), self._augmentation(clip)
+    self._check_known(view)
     camera, universal, numbers = self.truth(clip, first)
-    if self.target_frame == 'camera' and not np.isfinite(self.tables['view_rotation'][view]).all():
-        raise ValueError(f"{self.video_of(view)}: nobody knows where its camera stood, "
-                         f"its joints can only be had with target_frame='universal'")
     seen, box, picture = self._seen(clip, camera, numbers, **jitter)
     sample = self._labels(clip, camera, universal, self.pixels(camera, view, picture), box, picture)
     sample['features' if self.features else 'frames'] = recolour(seen, rng) if self.augment else seen
-    sideways = 'y' if self.target_frame == 'universal' and self.ds.attrs['frame'] == 'frd' else 'x'
-    return _as_tensors(mirror_clip(sample, sideways) if mirrored else sample)
+    return _as_tensors(mirror_clip(sample, self._sideways) if mirrored else sample)
 
-# %% ../../nbs/data/37_clips.ipynb #17c1b144
+# %% ../../nbs/data/37_clips.ipynb #e4cae975
 def _begin_features(dataset, out, name):
     "Say what a folder of features is made from; ValueError if it holds others."
     store = file_hash(Path(dataset.store) / 'about' / 'manifest.json')
@@ -276,7 +303,6 @@ def _begin_features(dataset, out, name):
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, about)
 
-# %% ../../nbs/data/37_clips.ipynb #e4cae975
 @patch
 def _plain(self:ClipDataset, clip):
     "Crops, box and picture size of a clip as it is."
@@ -284,6 +310,15 @@ def _plain(self:ClipDataset, clip):
     return self._seen(clip, camera, numbers)
 
 # %% ../../nbs/data/37_clips.ipynb #adfc4ce9
+def _encode_clip(dataset, clip, encode, out):
+    "Write the features of one clip."
+    frames, box, picture = dataset._plain(clip)
+    features = encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy()
+    file = _feature_file(out, clip)
+    file.parent.mkdir(exist_ok=True)
+    write_npz(file, features=features, box=box, picture=np.array(picture))
+
+# %% ../../nbs/data/37_clips.ipynb #37f60b78
 def cache_features(dataset, # ClipDataset without augmentation
                    encode, # function: frames (T, 3, S, S) uint8 tensor -> (T, ...) tensor
                    out, # folder
@@ -298,8 +333,5 @@ def cache_features(dataset, # ClipDataset without augmentation
     _begin_features(dataset, out, name)
     missing = [int(c) for c in dataset.clips if not _feature_file(out, c).exists()]
     for clip in tqdm(missing, 'encoding clips', disable=not progress):
-        frames, box, picture = dataset._plain(clip)
-        features = encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).detach().cpu().half().numpy()
-        _feature_file(out, clip).parent.mkdir(exist_ok=True)
-        write_npz(_feature_file(out, clip), features=features, box=box, picture=np.array(picture))
+        _encode_clip(dataset, clip, encode, out)
     return out

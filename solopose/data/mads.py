@@ -49,15 +49,24 @@ def write_bouguet(path, # `Calib_Cam0.mat`
                        kc=column(camera.distortion or np.zeros(5)), om_ext=column(om),
                        T_ext=column(camera.t)))
 
+# %% ../../nbs/data/32_mads.ipynb #e2a5a8a0
+def _check_name(action):
+    "TakeError for a name that no file of MADS can have."
+    if not action.isalnum():
+        raise TakeError("a sequence of MADS is called like 'F2' or 'HipHop1', letters and digits, "
+                        f"not {action!r}")
+
 # %% ../../nbs/data/32_mads.ipynb #1d868c3a
+def _same_camera(path, c):
+    "Is this the camera of a file?"
+    have, want = bouguet_camera(path), turn_camera(c)
+    if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
+
 def _check_recorded(recorded):
     "TakeError for what MADS cannot express."
     if recorded.subject not in ACTIONS:
-        raise TakeError(f'MADS has one performer for each of {", ".join(ACTIONS)}, '
-                        f'and no {recorded.subject!r}')
-    if not recorded.action.isalnum():
-        raise TakeError("a sequence of MADS is called like 'F2' or 'HipHop1', letters and digits, "
-                        f"not {recorded.action!r}")
+        raise TakeError(f'MADS has a performer for each of {", ".join(ACTIONS)}, no {recorded.subject!r}')
+    _check_name(recorded.action)
     if len(recorded.cameras) != 3: raise TakeError(f'MADS has three cameras, not {len(recorded.cameras)}')
 
 def _check_camera(path, c, action):
@@ -65,20 +74,24 @@ def _check_camera(path, c, action):
     if getattr(c, 'model', 'opencv') not in ('opencv', None):
         raise TakeError(f'Bouguet files hold the lens model of OpenCV, not {c.model!r}')
     if not path.exists(): return
-    have, want = bouguet_camera(path), turn_camera(c)
-    if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
+    if _same_camera(path, c): return
     raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, '
                     f'and {action!r} brings another')
 
 # %% ../../nbs/data/32_mads.ipynb #a6ed93e4
+def _write_poses(path, poses):
+    "The ground truth: a cell for each pose."
+    from scipy.io import savemat
+    cells = np.empty((1, len(poses)), object)
+    for k, pose in enumerate(poses): cells[0, k] = pose
+    savemat(path, dict(GTpose2=cells))
+
 def _write_take(folder, r, joints):
     "One sequence of MADS: ground truth, calibration and films."
     from scipy.io import savemat
     name, poses = f'{r.subject}_{r.action}', native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T,
                                                            MADS[joints])
-    cells = np.empty((1, len(poses)), object)
-    for k, pose in enumerate(poses): cells[0, k] = pose
-    savemat(folder / f'{name}_GT.mat', dict(GTpose2=cells))
+    _write_poses(folder / f'{name}_GT.mat', poses)
     for k, c in enumerate(r.cameras): write_bouguet(folder / f'Calib_Cam{k}.mat', turn_camera(c))
     for k, v in enumerate(r.videos or ()): write_frames(folder / f'{name}_C{k}.avi', v, r.fps)
 
@@ -113,14 +126,20 @@ def mads_poses(path, # `<Action>_<Sequence>_GT.mat`
 SLACK = .01 # share of the frames that a video may lack at its end
 
 # %% ../../nbs/data/32_mads.ipynb #d4990bb0
+def _with_video(view, video, frames):
+    "Rate, length and size of a film, and what is wrong with it."
+    rate, n, size = None, 0, SIZE
+    if video.exists():
+        rate, n, size = video_head(video)
+        view.video = video
+    if 0 < n < (1 - SLACK) * frames: view.problem, n = f'the video ends after {n} of {frames} frames', 0
+    return rate, n, size
+
 def _view(folder, name, k, frames):
     "Camera k of a sequence, with what is wrong with it, and rate and length of its video."
     video, rate, n, size, view = folder / f'{name}_C{k}.avi', None, 0, SIZE, View(f'C{k}')
     try:
-        if video.exists():
-            rate, n, size = video_head(video)
-            view.video = video
-        if 0 < n < (1 - SLACK) * frames: view.problem, n = f'the video ends after {n} of {frames} frames', 0
+        rate, n, size = _with_video(view, video, frames)
         view.camera = bouguet_camera(folder / f'Calib_Cam{k}.mat', size)
     except (TakeError, ValueError) as e: view.problem = str(e)
     return view, rate, n or frames

@@ -61,7 +61,14 @@ def _matrix(data, order):
         raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
     return values.reshape(shape, order='F')
 
-# %% ../../nbs/data/31a_matlab.ipynb #60c6307a
+# %% ../../nbs/data/31a_matlab.ipynb #5a386f3f
+def _unpacked_head(kind, content, end, order):
+    "Kind and first bytes of an element, unpacked, and the place of the next."
+    at = end if kind != PACKED else end - -len(content) % 8 # packed elements have no padding
+    first = content if kind != PACKED else zlib.decompressobj().decompress(content, 2048)
+    if kind == PACKED: kind, first = struct.unpack_from(f'{order}I', first)[0], first[8:]
+    return kind, first, at
+
 MATRIX, PACKED = 14, 15
 
 def _variables(data, names):
@@ -69,9 +76,7 @@ def _variables(data, names):
     order, at, out = {b'IM': '<', b'MI': '>'}[bytes(data[126:128])], 128, {}
     while at < len(data):
         kind, content, end = _element(data, at, order)
-        at = end if kind != PACKED else end - -len(content) % 8 # packed elements have no padding
-        first = content if kind != PACKED else zlib.decompressobj().decompress(content, 2048)
-        if kind == PACKED: kind, first = struct.unpack_from(f'{order}I', first)[0], first[8:]
+        kind, first, at = _unpacked_head(kind, content, end, order)
         if kind != MATRIX: continue
         name = _head(first, order)[2]
         if name not in names: continue
@@ -79,14 +84,19 @@ def _variables(data, names):
         out[name] = _matrix(body, order)
     return out
 
+def _check_there(path, found, names):
+    "TakeError for a variable that is missing."
+    for n in names:
+        if found.get(n) is None:
+            raise TakeError(f"{path} has no variable {n!r}; it is not a file of this data set")
+
 # %% ../../nbs/data/31a_matlab.ipynb #ffbb1f3a
 def read_mat(path, # MATLAB v5 file
              *names): # variables wanted
     "The named variables of a MATLAB v5 file, numbers or cells; TakeError if it is damaged or lacks one."
-    if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the release')
+    if not Path(path).exists():
+        raise TakeError(f'{path} is missing; copy it from the release')
     try: found = _variables(memoryview(Path(path).read_bytes()), names)
     except Exception as e: raise damaged(path, 'is no complete MATLAB v5 file', e) from None
-    for n in names:
-        if found.get(n) is None:
-            raise TakeError(f"{path} has no variable {n!r}; it is not a file of this data set")
+    _check_there(path, found, names)
     return [found[n] for n in names]

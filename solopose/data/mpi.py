@@ -44,10 +44,9 @@ def read_annotations(path, # annot.mat
     if camera not in found: raise TakeError(f'{path} has no camera {camera}')
     return found[camera]
 
-# %% ../../nbs/data/34_mpi.ipynb #61502418
+# %% ../../nbs/data/34_mpi.ipynb #189707f7
 def _median(x): return float(np.nanmedian(x)) if np.isfinite(x).any() else 0.
 
-# %% ../../nbs/data/34_mpi.ipynb #189707f7
 def check_projection(joints, # (T, J, 3), mm, camera frame
                      pixels, # (T, J, 2), px
                      camera, # Camera
@@ -85,28 +84,37 @@ def train_poses(folder, # S1/Seq1
     check_world(p[some], cameras[camera], read_annotations(path, SCALES[scale], first)[some], cameras[first])
     return p
 
-# %% ../../nbs/data/34_mpi.ipynb #ea670e40
+# %% ../../nbs/data/34_mpi.ipynb #676ff52f
+def _find_pictures(view, folder, k, n):
+    "Film or folder of a view, if there; its number of frames."
+    film, pictures = folder / f'imageSequence/video_{k}.avi', folder / f'imageFrames/video_{k}'
+    if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
+    elif pictures.is_dir(): view.video = pictures
+    return n
+
 def _train_view(folder, k, camera, frames):
     "A view with its video, a file or a folder of pictures, and what is wrong with it."
     view = View(str(k), camera)
-    film, pictures = folder / f'imageSequence/video_{k}.avi', folder / f'imageFrames/video_{k}'
     n = SHORT.get((folder.parent.name, folder.name, k), frames)
     try:
-        if film.exists(): view.video, n = film, min(n, video_head(film)[1] or n)
-        elif pictures.is_dir(): view.video = pictures
+        n = _find_pictures(view, folder, k, n)
     except TakeError as e: view.problem = str(e)
     # the header of an AVI may miscount by one
     if n < frames - 1: view.problem = f'the video ends after {n} of {frames} frames'
     return view
+
+def _said_length(info, where):
+    "Frames and frame rate of a sequence as the data set says."
+    table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
+    if where not in table: raise TakeError(f'{info} does not say how many frames {"/".join(where)} has')
+    return table[where]
 
 # %% ../../nbs/data/34_mpi.ipynb #969fe2ba
 def _train_length(folder):
     "Frames and frame rate of a training sequence; TakeError if its annotation is shorter."
     info, path = folder.parents[1] / 'util/mpii_get_sequence_info.m', folder / 'annot.mat'
     where = folder.parent.name, folder.name
-    table = sequence_info(info.read_text(errors='replace')) if info.exists() else TABLE
-    if where not in table: raise TakeError(f'{info} does not say how many frames {"/".join(where)} has')
-    frames, fps = table[where]
+    frames, fps = _said_length(info, where)
     rows = len(read_mat(path, 'frames')[0])
     if rows >= frames: return frames, fps
     raise TakeError(f'{path} has {rows} rows, the table of the data set says {frames}; '
@@ -137,18 +145,24 @@ def _time_first(a):
     a = a.T if a.shape[0] == 1 else a
     return a[:, 0] if a.ndim == 4 or a.shape[1:] == (1,) else a
 
+# %% ../../nbs/data/34_mpi.ipynb #56bcaa1b
+def _uneven(path, names, found):
+    "TakeError for variables of different length."
+    lengths = ', '.join(f'{n} has {len(a)}' for n, a in zip(names, found))
+    raise TakeError(f'{path}: {lengths} frames; the file is damaged')
+
 # %% ../../nbs/data/34_mpi.ipynb #741e7b62
 def read_annot_data(path, # TS1/annot_data.mat
                     *names): # variables wanted
     "Variables of a test sequence, (N, 17, D) or (N,); TakeError if the file is damaged or lacks one."
     import h5py
-    if not Path(path).exists(): raise TakeError(f'{path} is missing; copy it from the test set')
+    if not Path(path).exists():
+        raise TakeError(f'{path} is missing; copy it from the test set')
     try:
         with h5py.File(path) as f: found = [_time_first(np.asarray(f[n], float)) for n in names]
     except Exception as e: raise damaged(path, 'is no complete annotation of the test set', e) from None
     if len({len(a) for a in found}) < 2: return found
-    lengths = ', '.join(f'{n} has {len(a)}' for n, a in zip(names, found))
-    raise TakeError(f'{path}: {lengths} frames; the file is damaged')
+    _uneven(path, names, found)
 
 # %% ../../nbs/data/34_mpi.ipynb #cbbc1aa4
 def ts_poses(folder, # TS1
@@ -205,6 +219,15 @@ def _ts_size(folder, pictures):
     with Image.open(pictures[0]) as first: return first.size
 
 # %% ../../nbs/data/34_mpi.ipynb #f5bdc7ed
+def _check_rows(folder, rows, pictures):
+    "TakeError unless there is a pose for every picture."
+    want = len(pictures) or TEST[folder.name]
+    which = 'pictures' if pictures else 'in the table of the data set'
+    if rows != want:
+        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
+                        "one of them is incomplete")
+
+# %% ../../nbs/data/34_mpi.ipynb #669cbf91
 def ts_take(folder, # TS1
               scale='real', # 'real' or 'universal'
               invalid=False, # keep frames that the test set declares invalid
@@ -214,11 +237,8 @@ def ts_take(folder, # TS1
     folder = Path(folder)
     pictures = sorted((folder / 'imageSequence').glob('img_*.jpg'))
     size, read = _ts_size(folder, pictures), partial(ts_poses, folder, scale=scale, invalid=invalid)
-    rows, want = len(read()), len(pictures) or TEST[folder.name]
-    if rows != want:
-        which = 'pictures' if pictures else 'in the table of the data set'
-        raise TakeError(f"{folder / 'annot_data.mat'} has {rows} frames, but there are {want} {which}; "
-                        "one of them is incomplete")
+    rows = len(read())
+    _check_rows(folder, rows, pictures)
     view = View('0', ts_camera(folder, size, studio), folder / 'imageSequence' if pictures else None)
     up = None if view.camera.name == 'fitted' else (0, 1, 0)
     return Take('mpi', folder.name, 'test', folder.name, MPI_17, fps, rows, read, 'camera', up, (view,),

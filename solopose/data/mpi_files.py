@@ -18,17 +18,23 @@ from ..skeleton import MPI_17, MPI_28
 # %% ../../nbs/data/33a_mpi_files.ipynb #254b3e3d
 VNECT = 0, 1, 2, 4, 5, 6, 7, 8 # cameras at the height of people
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #c48659c1
-WORDS = r'\b(switch)\s+(\w+)|\b(case)\s+(\d+)|\b(fps|num_frames)\s*=\s*(\d+)|\b(end)\b'
-
-def sequence_info(text): # of util/mpii_get_sequence_info.m
-    "Frames and frame rate of every training sequence: {('S1', 'Seq1'): (frames, fps)}."
+# %% ../../nbs/data/33a_mpi_files.ipynb #ceb184b4
+def _said(text):
+    "Frames and frame rates by subject and sequence, '' for a default, as the MATLAB code says them."
     frames, rates, where, level = {}, {('', ''): 25}, ['', ''], -1
     for switch, _, case, number, key, value, end in re.findall(WORDS, re.sub('%.*', '', text)):
         if switch: level = min(level + 1, 1)
         elif end and level >= 0: where[level], level = '', level - 1
         elif case: where[level] = number
         elif key: dict(fps=rates, num_frames=frames)[key][tuple(where)] = int(value)
+    return frames, rates
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #c48659c1
+WORDS = r'\b(switch)\s+(\w+)|\b(case)\s+(\d+)|\b(fps|num_frames)\s*=\s*(\d+)|\b(end)\b'
+
+def sequence_info(text): # of util/mpii_get_sequence_info.m
+    "Frames and frame rate of every training sequence: {('S1', 'Seq1'): (frames, fps)}."
+    frames, rates = _said(text)
     def rate(s, q): return rates.get((s, q), rates.get((s, ''), rates['', '']))
     return {(f'S{s}', f'Seq{q}'): (n, rate(s, q)) for (s, q), n in frames.items()}
 
@@ -38,6 +44,12 @@ _LENGTHS = ((6416, 12430), (6502, 6081), (12488, 12283), (6171, 6675), (12820, 1
 TABLE = {(f'S{s}', f'Seq{q}'): (n, 50 if n > 12000 else 25) for s, pair in enumerate(_LENGTHS, 1) for q,
          n in enumerate(pair, 1)}
 
+# %% ../../nbs/data/33a_mpi_files.ipynb #03d27946
+def _case(q, frames, fps):
+    "The lines of one sequence."
+    return [f'            case {q[3:]}', f'                num_frames = {frames};',
+            f'                fps = {fps};']
+
 # %% ../../nbs/data/33a_mpi_files.ipynb #48a5ac10
 def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
     "The MATLAB text that says it."
@@ -46,9 +58,7 @@ def write_sequence_info(table): # {('S1', 'Seq1'): (frames, fps)}
     for s in sorted({s for s, _ in table}):
         out += [f'    case {s[1:]}', '        switch sequence']
         for q in sorted(q for t, q in table if t == s):
-            frames, fps = table[s, q]
-            out += [f'            case {q[3:]}', f'                num_frames = {frames};',
-                    f'                fps = {fps};']
+            out += _case(q, *table[s, q])
         out += ['        end']
     return '\n'.join(out + ['end', 'end', ''])
 
@@ -61,26 +71,35 @@ def _skeletool_camera(block):
         raise ValueError('it has a radial distortion, whose formula is not documented')
     return int(name), Camera(K[:3, :3], E[:3, :3], E[:3, 3], size, name=name)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #5487bbfe
-def read_skeletool(path): # `camera.calibration`
-    "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
-    if not Path(path).exists():
-        raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
+# %% ../../nbs/data/33a_mpi_files.ipynb #50d9ba06
+def _blocks(path):
+    "One dictionary of words and values for each camera of a calibration; TakeError for another file."
     lines = [line.split() for line in Path(path).read_text(errors='replace').splitlines() if line.strip()]
     if not lines or lines[0][:1] != ['Skeletool']:
         raise TakeError(f'{path} does not begin with "Skeletool Camera Calibration File"; '
                         'it is no calibration of MPI-INF-3DHP')
+    return _grouped(lines[1:])
+
+def _grouped(lines):
+    "Lines of words in groups that begin with 'name'."
     blocks = []
-    for word, *values in filter(None, lines[1:]):
+    for word, *values in filter(None, lines):
         if word == 'name': blocks.append({})
         if blocks: blocks[-1][word] = values
-    out = []
-    for b in blocks:
-        try: out.append(_skeletool_camera(b))
-        except (LookupError, ValueError, OverflowError) as e:
-            raise damaged(path, f"is damaged: camera {' '.join(b.get('name', ['?']))} is incomplete",
-                          e) from None
-    return dict(out)
+    return blocks
+
+def _one_camera(path, block):
+    "(number, Camera) of a block; TakeError with its name if it is incomplete."
+    try: return _skeletool_camera(block)
+    except (LookupError, ValueError, OverflowError) as e:
+        name = ' '.join(block.get('name', ['?']))
+        raise damaged(path, f'is damaged: camera {name} is incomplete', e) from None
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #53ff1130
+def read_skeletool(path): # `camera.calibration`
+    "Cameras by number, {0: Camera, ...}, mm; TakeError for a file that is none."
+    if Path(path).exists(): return dict(_one_camera(path, b) for b in _blocks(path))
+    raise TakeError(f'{path} is missing; without it nobody knows where the cameras stood')
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #ecf3e57f
 def write_skeletool(path, # `camera.calibration`
@@ -99,14 +118,18 @@ def write_skeletool(path, # `camera.calibration`
     Path(path).write_text('\n'.join(out) + '\n')
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #7b5b5b9a
+def _captury_lens(number, size, sensor):
+    "Intrinsics, px, of a lens that is told in millimetres."
+    s = np.array(size) / sensor # pixels per millimetre
+    f, c = s * number('focalLength')[0], s * (sensor / 2 + number('centerOffset', [0, 0]))
+    K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
+    return K
+
 def _captury_camera(said, size, name):
     "The camera that the keywords of a Captury file describe."
     def number(key, default=None): return np.array(said.get(key, default) if default else said[key], float)
     sensor, right, up = number('sensorSize'), number('right'), number('up')
-    s = np.array(size) / sensor # pixels per millimetre
-    f, c = s * number('focalLength')[0], s * (sensor / 2 + number('centerOffset', [0, 0]))
-    R = np.stack([right, -up, np.cross(up, right)])
-    K = [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]]
+    K, R = _captury_lens(number, size, sensor), np.stack([right, -up, np.cross(up, right)])
     return Camera(K, R, -R @ number('origin'), size, number('distortion', [0] * 5), name)
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #6f15a669
@@ -148,16 +171,16 @@ def _universal(p, skeleton):
     root = p[:, [skeleton.index('pelvis')]]
     return root + UNIVERSAL * (p - root)
 
-# %% ../../nbs/data/33a_mpi_files.ipynb #87786c1d
+# %% ../../nbs/data/33a_mpi_files.ipynb #e04bc078
 def _train_rig(r):
-    "Fourteen cameras by number: those that were given are the eight of vnect, the rest stand in a ring."
+    "Fourteen cameras by number: the given ones are those of vnect, the rest a ring."
     order = VNECT + tuple(k for k in range(14) if k not in VNECT)
     others = ring(r.joints, 14, r.cameras[0].size)[len(r.cameras):]
     rig = dict(zip(order, [*r.cameras, *others]))
     return order, [turn_camera(rig[k]) for k in range(14)]
 
 def _train_cells(world, rig):
-    "The three variables of annot.mat, one cell per camera."
+    "Variables of annot.mat."
     cells = {n: np.empty((14, 1), object) for n in ('annot2', 'annot3', 'univ_annot3')}
     for k, c in enumerate(rig):
         p = world_to_camera(world, c)
@@ -172,53 +195,79 @@ def _note_length(root, r):
     table = sequence_info(info.read_text()) if info.exists() else {}
     info.write_text(write_sequence_info(table | {(r.subject, r.action): (len(r.joints), int(r.fps))}))
 
-def _write_train(root, r):
-    "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
-    from scipy.io import savemat
+# %% ../../nbs/data/33a_mpi_files.ipynb #745935d0
+def _check_training(r):
+    "TakeError for what a training sequence cannot be."
     if r.action not in ('Seq1', 'Seq2') or r.fps not in (25, 50):
         raise TakeError("a sequence of MPI-INF-3DHP is 'Seq1' or 'Seq2' at 25 or 50 frames per second, "
                         f"not {r.action!r} at {r.fps:g}")
     if len(r.cameras) > 14: raise TakeError(f'MPI-INF-3DHP has 14 cameras, not {len(r.cameras)}')
-    folder = Path(root) / r.subject / r.action
-    folder.mkdir(parents=True, exist_ok=True)
-    order, rig = _train_rig(r)
-    write_skeletool(folder / 'camera.calibration', rig)
+
+def _write_annot(path, r, rig):
+    "annot.mat of a training sequence."
+    from scipy.io import savemat
     world = native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MPI_28)
     about = dict(cameras=np.arange(14)[None], frames=np.arange(len(world))[:, None])
-    savemat(folder / 'annot.mat', _train_cells(world, rig) | about, do_compression=True)
+    savemat(path, _train_cells(world, rig) | about, do_compression=True)
+
+def _write_train(root, r):
+    "One training sequence: annot.mat, camera.calibration, videos and its line in the table."
+    _check_training(r)
+    folder, (order, rig) = Path(root) / r.subject / r.action, _train_rig(r)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_skeletool(folder / 'camera.calibration', rig)
+    _write_annot(folder / 'annot.mat', r, rig)
     for k, v in zip(order, r.videos or ()): write_frames(folder / f'imageSequence/video_{k}.avi', v, r.fps)
     _note_length(root, r)
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #97042599
+def _fill_annot(f, joints, ok):
+    "The variables of an open file."
+    for n, a in joints.items(): f[n] = a[:, None]
+    f['valid_frame'] = ok[:, None].astype(float)
+    f['activity_annotation'] = np.full((len(ok), 1), 7.)
+    f['bb_crop'] = np.zeros((len(ok), 34))
+
 def _write_annot_data(path, p, camera):
     "The HDF5 file of a test sequence, behind MATLAB's user block."
     import h5py
     ok, p = np.isfinite(p).all((1, 2)), np.nan_to_num(p)
     joints = dict(annot2=np.nan_to_num(project(p, camera)), annot3=p, univ_annot3=_universal(p, MPI_17))
     with h5py.File(path, 'w', userblock_size=512) as f:
-        for n, a in joints.items(): f[n] = a[:, None]
-        f['valid_frame'] = ok[:, None].astype(float)
-        f['activity_annotation'] = np.full((len(p), 1), 7.)
-        f['bb_crop'] = np.zeros((len(p), 34))
+        _fill_annot(f, joints, ok)
     with open(path, 'r+b') as f:
         f.write(b'MATLAB 7.3 MAT-file, written by solopose'.ljust(124) + b'\x00\x02IM')
 
-def _write_test(root, r):
-    "One test sequence: annot_data.mat, pictures and the calibration."
+def _write_pictures(folder, video):
+    "Frames as img_000001.jpg, ..."
     from PIL import Image
     from solopose.video.frames import read_video
+    frames = read_video(video) if isinstance(video, (str, Path)) else video
+    for k, frame in enumerate(frames, 1):
+        Image.fromarray(np.asarray(frame)).save(folder / f'img_{k:06d}.jpg', quality=90)
+
+# %% ../../nbs/data/33a_mpi_files.ipynb #9de84c72
+def _test_folders(root, subject):
+    "Folder of a test sequence and file of its calibration; both are made."
+    home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
+    folder, calibration = home / subject, home / 'test_util/camera_calibration'
+    for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
+    return folder, calibration / ('ts1-4cameras.calib' if subject < 'TS5' else 'ts5-6cameras.calib')
+
+def _check_test(r):
+    "TakeError for more than one camera, or none to see by."
     if len(r.cameras) != 1 or not r.videos:
         raise TakeError(f'{r.subject}: a test sequence of MPI-INF-3DHP has one camera and its pictures; '
                         'give one of each')
-    home = Path(root) / 'mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set'
-    folder, calibration = home / r.subject, home / 'test_util/camera_calibration'
-    for p in (folder / 'imageSequence', calibration): p.mkdir(parents=True, exist_ok=True)
-    c, v = turn_camera(r.cameras[0]), r.videos[0]
-    write_captury(calibration / ('ts1-4cameras.calib' if r.subject < 'TS5' else 'ts5-6cameras.calib'), c)
+
+def _write_test(root, r):
+    "One test sequence: annot_data.mat, pictures and the calibration."
+    _check_test(r)
+    (folder, calibration), c = _test_folders(root, r.subject), turn_camera(r.cameras[0])
+    write_captury(calibration, c)
     world = native_joints(np.asarray(r.joints, float) @ Z_TO_Y.T, MPI_17)
     _write_annot_data(folder / 'annot_data.mat', world_to_camera(world, c), c)
-    for k, frame in enumerate(read_video(v) if isinstance(v, (str, Path)) else v, 1):
-        Image.fromarray(np.asarray(frame)).save(folder / f'imageSequence/img_{k:06d}.jpg', quality=90)
+    _write_pictures(folder / 'imageSequence', r.videos[0])
 
 # %% ../../nbs/data/33a_mpi_files.ipynb #680e5efc
 def write_mpi(root, # folder to write to

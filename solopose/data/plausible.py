@@ -67,9 +67,16 @@ MISTAKES = { # what is wrong -> the camera without the mistake
     'its t is in metres': lambda c: replace(c, t=c.t * 1000),
     'the poses are in the frame of the camera already': lambda c: replace(c, R=np.eye(3), t=np.zeros(3))}
 
-# %% ../../nbs/data/30a_plausible.ipynb #005e57be
+# %% ../../nbs/data/30a_plausible.ipynb #07c82425
+def _ups(p, camera, up):
+    "Directions up: the mean trunk's, and the world's where it is known."
+    ups = [np.nanmean(p[:, SKELETON.index('neck')] - p[:, SKELETON.index('pelvis')], 0)]
+    if up is not None and not np.allclose(camera.R, np.eye(3)): ups.append(np.asarray(up, float))
+    return ups
+
+# %% ../../nbs/data/30a_plausible.ipynb #cb1a8467
 def _seen(points, camera):
-    "Share of joints within 20 m in front and in (or almost in) the picture."
+    "Share of joints that are in the picture."
     p = world_to_camera(points[np.isfinite(points).all(-1)], camera)
     uv = project(p, camera.K)
     ok = np.isfinite(uv).all(-1) & (p[:, 2] < 20_000)
@@ -79,10 +86,13 @@ def _seen(points, camera):
 def _look(points, camera, up):
     "Share of joints that a camera sees, and how upright the person is in its picture, 1 to -1.4."
     p = points[::max(1, len(points) // 100)]
-    ups = [np.nanmean(p[:, SKELETON.index('neck')] - p[:, SKELETON.index('pelvis')], 0)]
-    if up is not None and not np.allclose(camera.R, np.eye(3)): ups.append(np.asarray(up, float))
+    ups = _ups(p, camera, up)
     x, y, _ = camera.R @ np.array([u / np.linalg.norm(u) for u in ups]).T
     return _seen(p, camera), (-y - abs(x)).min()
+
+def _same_place(a, b):
+    "Do two cameras stand in one place and look one way?"
+    return np.allclose(a.R, b.R) and np.allclose(a.t, b.t)
 
 # %% ../../nbs/data/30a_plausible.ipynb #92270ca6
 def _lens_problem(camera):
@@ -94,11 +104,11 @@ def _lens_problem(camera):
             f'{size[0]} x {size[1]}; K belongs to pictures of another size')
 
 def _likely_cause(points, own, mistakes, up):
-    "The mistake that explains why a camera does not see the person; '' if none does."
+    "The mistake that explains it; '' if none does."
     for what, mend in mistakes.items():
         mended = mend(own)
         seen, upright = _look(points, mended, up)
-        same = np.allclose(mended.R, own.R) and np.allclose(mended.t, own.t)
+        same = _same_place(mended, own)
         if seen >= .95 and upright > .5 and not same: return f'{what} (then it sees {seen:.0%}, upright)'
     return ''
 
@@ -116,5 +126,6 @@ def camera_problem(points, # fifteen keypoints (T, 15, 3), mm, in `frame`
     if seen >= .5 and upright > .2: return ''
     cause, sees = _likely_cause(points, own, mistakes,
                                 up), f'camera {camera.name!r} sees {seen:.0%} of the joints'
-    if cause: return f'{sees}; the likely cause: {cause}'
+    if cause:
+        return f'{sees}; the likely cause: {cause}'
     return f'{sees}; it belongs to another room, or to other poses' if seen < .5 else ''

@@ -18,6 +18,13 @@ from ..skeleton import SKELETON
 from ..universal import FRAMES, TorsoSize, fit_views, key_frame
 from ..universal import multiview_error, reference_points, to_universal
 
+# %% ../../nbs/data/35b_prepare.ipynb #56bd18d5
+def _check_choices(self):
+    "ValueError for a word that is not known."
+    for k, allowed in CHOICES.items():
+        if getattr(self, k) in allowed: continue
+        raise ValueError(f"{k}={getattr(self, k)!r} is not one of {', '.join(allowed)}")
+
 # %% ../../nbs/data/35b_prepare.ipynb #11b5275e
 CHOICES = dict(interpolation=('nearest', 'linear'), frame=tuple(FRAMES), scope=('video', 'clip'),
                reference=('paper', 'data'), split=('subject', 'take', 'paper'))
@@ -38,9 +45,7 @@ class Collection:
     max_tilt: float = 20. # a key frame is upright up to this angle, degrees
     shard: int = 65536 # frames in one file of the store
     def __post_init__(self):
-        for k, allowed in CHOICES.items():
-            if getattr(self, k) in allowed: continue
-            raise ValueError(f"{k}={getattr(self, k)!r} is not one of {', '.join(allowed)}")
+        _check_choices(self)
         for k in ('fps', 'window', 'step', 'max_tilt', 'shard'):
             if not 0 < getattr(self, k) < np.inf: raise ValueError(f'{k}={getattr(self, k)} must be positive')
         if self.shard % CHUNK: raise ValueError(f'shard={self.shard} must be a multiple of {CHUNK}')
@@ -64,13 +69,13 @@ def at_rate(points, # poses (T, ...), NaN where missing
 def window_starts(ok, # frames that may be in a clip, bool (T,)
                   window, # frames in a clip
                   step): # frames from one clip to the next
-    "First frames of the sliding windows that hold usable frames only."
+    "First frames of windows whose frames are all usable."
     starts, bad = np.arange(0, len(ok) - window + 1, step), np.concatenate([[0], np.cumsum(~ok)])
     return starts[bad[starts + window] == bad[starts]]
 
 # %% ../../nbs/data/35b_prepare.ipynb #20dcc311
 def usable_views(take): # Take
-    "Views without a problem; TakeError if none is left. A take without cameras has one view without a name."
+    "Views without a problem, a nameless one if there are no cameras; TakeError if none."
     if not take.views: return [View('')]
     good = [v for v in take.views if not v.problem]
     if good: return good
@@ -95,7 +100,7 @@ def _gaps(poses, views, key, collection):
 
 # %% ../../nbs/data/35b_prepare.ipynb #40def2d9
 def _agreeing(take, views, gaps):
-    "Views that show the motion of the first one, and (name, reason) of those that are left out."
+    "Views that move like the first, and the rest."
     good = [v for v in views if gaps[v.name] <= MAX_GAP]
     broken = [(v.name, v.problem) for v in take.views if v.problem]
     far = [(v.name, f'{gaps[v.name]:.0f} mm away from view {views[0].name}') for v in views if v not in good]
@@ -116,12 +121,17 @@ def _up_in(take, view):
 
 # %% ../../nbs/data/35b_prepare.ipynb #a81ec7fd
 def _clip_keys(points, starts, up, collection):
-    "Starts of the clips that have an upright frame, and their key frames, counted from the take's beginning."
+    "Starts of upright clips, and their key frames."
     found = []
     for s in starts:
         try: found.append((s, s + key_frame(points[s:s + collection.window], up, collection.max_tilt)))
         except ValueError: pass # nobody is upright in this clip
     return np.array(found, int).reshape(-1, 2).T
+
+# %% ../../nbs/data/35b_prepare.ipynb #0cb3f3b7
+def _windows(frames, collection):
+    "How many windows there would be without gaps."
+    return max(0, (frames - collection.window) // collection.step + 1)
 
 # %% ../../nbs/data/35b_prepare.ipynb #a4a481b1
 def _clips(points, up, collection):
@@ -130,12 +140,12 @@ def _clips(points, up, collection):
     starts = window_starts(ok, collection.window, collection.step)
     keys = starts[:0]
     if collection.scope == 'clip': starts, keys = _clip_keys(points, starts, up, collection)
-    possible = max(0, (len(points) - collection.window) // collection.step + 1)
+    possible = _windows(len(points), collection)
     return starts, keys, possible - len(starts)
 
 # %% ../../nbs/data/35b_prepare.ipynb #d196c566
 def _view_facts(v, gap):
-    "A view as plain numbers."
+    "A view as numbers."
     c = v.camera
     lens = None if c is None else dict(K=c.K.tolist(), size=[int(s) for s in c.size or (0, 0)],
                                        distortion=list(c.distortion or []), model=c.model)
@@ -150,6 +160,13 @@ def _take_facts(take):
                 base=take.frame, head=take.head, licence=take.licence, own_split=take.split)
 
 # %% ../../nbs/data/35b_prepare.ipynb #fee72a93
+def _facts(take, points, key, good, gaps, lost_views, lost_clips):
+    "What the tables need to know of a take, as JSON."
+    views = [_view_facts(v, gaps[v.name]) for v in good]
+    return json.dumps(_take_facts(take) | dict(key=key, size=asdict(TorsoSize().add(points)), views=views,
+                                               lost_views=lost_views, lost_clips=lost_clips))
+
+# %% ../../nbs/data/35b_prepare.ipynb #1fc54463
 def prepare(take, # Take
             collection=Collection()): # what is wanted
     "Points (n, 15, 3) float32 about `origin`, mm, and all that the tables need; ValueError for a bad take."
@@ -162,11 +179,9 @@ def prepare(take, # Take
     gaps = _gaps(poses, views, key, collection)
     good, lost_views = _agreeing(take, views, gaps)
     starts, keys, lost_clips = _clips(points, up, collection)
-    facts = _take_facts(take) | dict(
-        key=key, size=asdict(TorsoSize().add(points)), views=[_view_facts(v, gaps[v.name]) for v in good],
-        lost_views=lost_views, lost_clips=lost_clips)
-    origin = points[key, SKELETON.index('pelvis')]
-    return dict(points=(points - origin).astype('float32'), origin=origin, near=near, facts=json.dumps(facts),
+    origin, facts = points[key, SKELETON.index('pelvis')], _facts(take, points, key, good, gaps, lost_views,
+                                                                  lost_clips)
+    return dict(points=(points - origin).astype('float32'), origin=origin, near=near, facts=facts,
                 starts=starts.astype('int64'), triangle=reference_points(points[key]),
                 view_triangles=np.stack([_in_view(v, points, poses, key) for v in good]),
                 clip_keys=keys.astype('int64'), clip_triangles=reference_points(points[keys]))
@@ -175,7 +190,7 @@ def prepare(take, # Take
 def read_unit(take, # Take
               collection, # Collection
               path): # of the part
-    "Prepare one take and write its part, or the reason why it is skipped, unless it is there."
+    "Write the part of a take, or why it is skipped, once."
     if Path(path).exists(): return
     try: part = prepare(take, collection)
     except (ValueError, OSError) as e: part = dict(problem=' '.join(str(e).split()).removeprefix(f'{take}: '))

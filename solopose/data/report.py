@@ -15,17 +15,23 @@ def _covered(group, start, window):
     step = np.where(group[1:] == group[:-1], start[1:] - start[:-1], window)
     return int(np.minimum(np.append(step, window), window).sum()) if len(start) else 0
 
+# %% ../../nbs/data/35d_report.ipynb #39313a77
+def _counted_frames(view, start, window):
+    "Frames of all views that the clips cover, and moments."
+    order, moments = np.lexsort((start, view)), np.unique(start)
+    frames = _covered(view[order], start[order], window)
+    return frames, _covered(np.zeros(len(moments)), moments, window)
+
 # %% ../../nbs/data/35d_report.ipynb #1f762135
 def count_clips(tables, # of the store
                 keep): # clips to count, bool (clip,)
     "Takes, views, clips, frames (of all views), poses (each moment once) and hours of film."
     c = tables.attrs['collection']
     view, start = tables.clip_view.values[keep], tables.clip_start.values[keep]
-    order, moments = np.lexsort((start, view)), np.unique(start)
-    frames = _covered(view[order], start[order], c['window'])
+    frames, poses = _counted_frames(view, start, c['window'])
     return dict(takes=len(np.unique(tables.view_take.values[view])), views=len(np.unique(view)),
                 clips=int(keep.sum()),
-                frames=frames, poses=_covered(np.zeros(len(moments)), moments, c['window']),
+                frames=frames, poses=poses,
                 hours=round(frames / c['fps'] / 3600, 4))
 
 # %% ../../nbs/data/35d_report.ipynb #22f866f5
@@ -74,18 +80,26 @@ def report_text(report): # of `make_report`
     return '\n'.join([*out, *_left_out(report)])
 
 # %% ../../nbs/data/35d_report.ipynb #af953797
+def _bars(dataset, split, sets):
+    "A row of bars for each split: its clips by data set."
+    import plotly.graph_objects as go
+    for k, (name, colour) in enumerate(zip(SPLITS, ('#4477aa', '#66ccee', '#228833', '#bbbbbb'))):
+        clips = [int(((dataset == d) & (split == k)).sum()) for d in sets]
+        yield go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour, texttemplate='%{x:,}')
+
+# %% ../../nbs/data/35d_report.ipynb #fd87b331
+def _bars_layout(title, rows):
+    "The layout of a figure of that many horizontal bars."
+    return dict(barmode='stack', template='none', height=130 + 45 * rows, xaxis_title='clips', title=title,
+                margin=dict(l=70, r=10, t=50, b=45), legend=dict(orientation='h', y=1.12, x=1,
+                                                                 xanchor='right'))
+
+# %% ../../nbs/data/35d_report.ipynb #3675ae7b
 def make_up_figure(ds): # tables, or a store of `open_augmotion`
     "Fig. 6 of the paper: clips of the collection by data set and split."
     import plotly.graph_objects as go
-    dataset, split, sets = _dataset_of_clip(ds), ds.clip_split.values, _names(ds)
-    bars = []
-    for k, (name, colour) in enumerate(zip(SPLITS, ('#4477aa', '#66ccee', '#228833', '#bbbbbb'))):
-        clips = [int(((dataset == d) & (split == k)).sum()) for d in sets]
-        bars.append(go.Bar(y=sets, x=clips, name=name, orientation='h', marker_color=colour,
-                           texttemplate='%{x:,}'))
+    split, sets = ds.clip_split.values, _names(ds)
     kept = split != SPLITS.index('heldout')
     frames, fps = count_clips(ds, kept)['frames'], ds.attrs['collection']['fps']
-    return go.Figure(bars, dict(
-        barmode='stack', template='none', height=130 + 45 * len(sets), xaxis_title='clips',
-        title=f'{int(kept.sum()):,} clips, {frames:,} frames of all views, at {fps:g} frames per second',
-        margin=dict(l=70, r=10, t=50, b=45), legend=dict(orientation='h', y=1.12, x=1, xanchor='right')))
+    title = f'{int(kept.sum()):,} clips, {frames:,} frames of all views, at {fps:g} frames per second'
+    return go.Figure(list(_bars(_dataset_of_clip(ds), split, sets)), _bars_layout(title, len(sets)))

@@ -32,6 +32,11 @@ def open_augmotion(store, # folder of a finished store
         raise ValueError(f'{path} is no AugMotion store: build one with solopose_augmotion --out {path}')
     return rename_dims(xr.open_zarr(path, chunks=chunks, consolidated=_is_consolidated(path)))
 
+# %% ../../nbs/data/35f_store.ipynb #1c55db62
+def _no_camera(view):
+    raise ValueError(f'nobody knows where the camera of view {view} stood: '
+                     'only universal poses can be had')
+
 # %% ../../nbs/data/35f_store.ipynb #bcb70084
 def take_poses(ds, # of `open_augmotion`
                take): # number of the take
@@ -41,11 +46,10 @@ def take_poses(ds, # of `open_augmotion`
 
 def view_poses(ds, # of `open_augmotion`
                view): # number of the view
-    "The same poses in the frame of a camera (T, 15, 3), mm: the projection undone."
+    "Poses in the frame of a camera (T, 15, 3), mm: projection undone."
     R, t = ds.view_rotation.values[view], ds.view_translation.values[view]
     if not np.isfinite(R).all():
-        raise ValueError(f'nobody knows where the camera of view {view} stood: '
-                         'only universal poses can be had')
+        _no_camera(view)
     return apply_rigid(take_poses(ds, int(ds.view_take[view])).astype(float), R, t)
 
 # %% ../../nbs/data/35f_store.ipynb #4c80f9c1

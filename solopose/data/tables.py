@@ -58,7 +58,7 @@ def split_takes(facts, # of the takes, list of dict
 
 # %% ../../nbs/data/35c_tables.ipynb #3b341ac9
 def _random_clips(split, seed):
-    "The paper's way: single clips at random, 70, 20 and 10 %; held-out clips stay."
+    "Clips at random, 70, 20, 10 %, as in the paper."
     free = np.flatnonzero(split != SPLITS.index('heldout'))
     free = np.random.default_rng(seed).permutation(free)
     out = split.copy()
@@ -74,7 +74,7 @@ def _load_part(z, path):
 
 # %% ../../nbs/data/35c_tables.ipynb #f95a0116
 def load_parts(paths): # of the parts, in the order of the plan
-    "Facts and small arrays of the takes that can be used, and (file, reason) of those that cannot."
+    "Facts and arrays of usable takes, and (file, reason) of others."
     good, skipped = [], []
     for p in paths:
         with np.load(p, allow_pickle=False) as z:
@@ -142,11 +142,23 @@ def view_table(parts, # of `load_parts`
     return _lens_table(views) | {f'view_{k}': ('view', v) for k, v in columns.items()} | dict(
         view_rotation=(('view', 'space', 'space2'), R), view_translation=(('view', 'space'), t))
 
+# %% ../../nbs/data/35c_tables.ipynb #930daac6
+def _for_views(parts):
+    "A function that repeats an array of each take for all of its views."
+    def per_view(key):
+        return np.concatenate([np.tile(p[key], (len(p['views']), *[1] * (p[key].ndim - 1))) for p in parts])
+    return per_view
+
+def _clip_views(views, n, which):
+    "View of every clip, counted over all takes."
+    first_view = np.cumsum([0] + views[:-1])
+    view = np.concatenate([np.repeat(np.arange(v), k) for v, k in zip(views, n)]) + first_view[which]
+    return view
+
 # %% ../../nbs/data/35c_tables.ipynb #a963fff3
 def _clip_motions(parts, reference, collection, R, t):
     "From the universal frame of the take to that of each clip: rotations and translations."
-    def per_view(key):
-        return np.concatenate([np.tile(p[key], (len(p['views']), *[1] * (p[key].ndim - 1))) for p in parts])
+    per_view = _for_views(parts)
     which = np.repeat(np.arange(len(parts)), [len(p['starts']) * len(p['views']) for p in parts])
     moved = apply_rigid(per_view('clip_triangles'), R[which], t[which])
     Rc, tc = fit_triangles(moved, reference, collection.frame)
@@ -157,8 +169,7 @@ def _clip_places(parts, take_starts):
     "View and first frame of every clip, and the take it belongs to."
     n, views = [len(p['starts']) for p in parts], [len(p['views']) for p in parts]
     which = np.repeat(np.arange(len(parts)), np.array(views, int) * n)
-    first_view = np.cumsum([0] + views[:-1])
-    view = np.concatenate([np.repeat(np.arange(v), k) for v, k in zip(views, n)]) + first_view[which]
+    view = _clip_views(views, n, which)
     start = np.concatenate([np.tile(p['starts'] + s, v) for p, s, v in zip(parts, take_starts, views)])
     return view.astype('int32'), start.astype('int64'), which
 
@@ -186,6 +197,14 @@ def torso_size(parts): # of `load_parts`
     return sizes if sizes.frames else sum((TorsoSize(**p['size']) for p in parts), TorsoSize())
 
 # %% ../../nbs/data/35c_tables.ipynb #ca80afc7
+def _attributes(collection, reference, sizes, roots):
+    "What decided the tables."
+    return dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame,
+                axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),
+                collection=asdict(collection), reference=asdict(reference),
+                torso=asdict(sizes) | dict(Ms=sizes.Ms, Msp=sizes.Msp))
+
+# %% ../../nbs/data/35c_tables.ipynb #f637341d
 def make_tables(parts, # of `load_parts`
                 collection, # Collection
                 roots={}): # dict: data set -> folder it was read from
@@ -195,12 +214,8 @@ def make_tables(parts, # of `load_parts`
     sizes = torso_size(parts)
     reference = reference_from(sizes, collection.reference)
     takes = take_table(parts, reference, collection)
-    views, clips = view_table(parts, reference, collection, roots), clip_table(parts, takes, reference,
-                                                                               collection)
-    tables = takes | views | clips
-    attrs = dict(title='solopose AugMotion collection', unit='mm', roots=roots, frame=collection.frame,
-                 axes=FRAMES[collection.frame], skeleton=SKELETON.name, splits=list(SPLITS),
-                 collection=asdict(collection), reference=asdict(reference),
-                 torso=asdict(sizes) | dict(Ms=sizes.Ms, Msp=sizes.Msp))
-    return xr.Dataset({k: tables[k] for k in sorted(tables)},
-                      coords=dict(keypoint=('keypoint', np.array(SKELETON.joints, object))), attrs=attrs)
+    views = view_table(parts, reference, collection, roots)
+    tables = takes | views | clip_table(parts, takes, reference, collection)
+    keypoint = ('keypoint', np.array(SKELETON.joints, object))
+    return xr.Dataset({k: tables[k] for k in sorted(tables)}, dict(keypoint=keypoint),
+                      _attributes(collection, reference, sizes, roots))

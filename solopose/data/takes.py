@@ -38,6 +38,16 @@ def damaged(path, # file
     said = ' '.join(str(error).split())[:300]
     return TakeError(f'{path} {what} ({type(error).__name__}: {said}); copy it again')
 
+# %% ../../nbs/data/30b_takes.ipynb #9a999ceb
+def _check_take(self):
+    "TakeError for a description that means nothing."
+    if self.frame not in ('world', 'camera'):
+        raise TakeError(f"{self}: frame {self.frame!r} is not 'world' or 'camera'")
+    if self.head and self.head not in HEADS:
+        raise TakeError(f"{self}: head {self.head!r} is not one of {', '.join(HEADS)}")
+    if not 0 < self.fps < np.inf:
+        raise TakeError(f'{self}: a take needs a frame rate, not fps={self.fps}')
+
 # %% ../../nbs/data/30b_takes.ipynb #151a84ed
 HEADS = {'head_top': 'the crown of the head', 'head': 'some point of the head', 'nose': 'the tip of the nose'}
 
@@ -59,12 +69,7 @@ class Take:
     licence: str = '' # under which the files came
     head: str = '' # what `head` is here, a key of HEADS; '' unknown
     def __post_init__(self):
-        if self.frame not in ('world', 'camera'):
-            raise TakeError(f"{self}: frame {self.frame!r} is not 'world' or 'camera'")
-        if self.head and self.head not in HEADS:
-            raise TakeError(f"{self}: head {self.head!r} is not one of {', '.join(HEADS)}")
-        if not 0 < self.fps < np.inf:
-            raise TakeError(f'{self}: a take needs a frame rate, not fps={self.fps}')
+        _check_take(self)
         self.views = tuple(self.views)
     def __str__(self): return f'{self.dataset}: {self.name}'
 
@@ -78,18 +83,22 @@ def view(self:Take,
     raise TakeError(f"{self} has no view {name!r}; it has {', '.join(v.name for v in self.views) or 'none'}")
 
 # %% ../../nbs/data/30b_takes.ipynb #aee78118
+def _read_points(take, view):
+    "What the reader of a take gives, as an array; TakeError for whatever it stumbles over."
+    try: return np.asarray(take.read(view), float)
+    except TakeError as e: raise TakeError(f'{take}: {e}') from e
+    except Exception as e: raise damaged(f'{take}:', 'the poses cannot be read', e) from e
+
+# %% ../../nbs/data/30b_takes.ipynb #556082a8
 @patch
 def joints(self:Take,
            view=None): # name of a view, for takes whose joints are in camera frames; None: the first one
     "Native joints (T, J, 3), mm, NaN where missing; TakeError if the file is not what the tables say."
-    if self.frame == 'camera': view = self.view(view).name
-    try: points = np.asarray(self.read(view), float)
-    except TakeError as e: raise TakeError(f'{self}: {e}') from e
-    except Exception as e: raise damaged(f'{self}:', 'the poses cannot be read', e) from e
-    shape = len(self.skeleton), 3
-    if points.ndim != 3 or points.shape[1:] != shape:
-        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, wanted (T, '
-                        f'{shape[0]}, 3)')
+    points = _read_points(self, self.view(view).name if self.frame == 'camera' else view)
+    wanted = len(self.skeleton), 3
+    if points.ndim != 3 or points.shape[1:] != wanted:
+        raise TakeError(f'{self}: poses of shape {points.shape} are not {self.skeleton.name!r}, '
+                        f'wanted (T, {wanted[0]}, 3)')
     if len(points) == self.frames: return points
     raise TakeError(f'{self}: {len(points)} poses, but the tables say {self.frames}; '
                     f'the file is truncated, or belongs to another take')
@@ -137,7 +146,7 @@ def in_camera(self:Take,
 @patch
 def in_world(self:Take,
              view=None): # name of a view; None: the first one
-    "The fifteen keypoints in the take's world (T, 15, 3), mm, from whichever frame they are stored in."
+    "The fifteen keypoints in the take's world (T, 15, 3), mm, from any frame."
     points = self.unified(view)
     if self.frame == 'world': return points
     v = self.view(view)
@@ -165,14 +174,14 @@ def _closer(picture, uv):
 @patch
 def overlay(self:Take,
             view=None, # name of a view; None: the first one
-            frame=0, # which pose
+            index=0, # which pose
             closer=False): # cut the picture to the person
     "The fifteen keypoints drawn on the picture of a view (H, W, 3) uint8, on grey where there is no film."
     from solopose.figures import draw_2d
-    v, pose = self.view(view), self.in_camera(view)[frame]
+    v, pose = self.view(view), self.in_camera(view)[index]
     if v.camera is None:
         raise TakeError(f'{self}: nobody knows the lens of camera {v.name!r}; its calibration is missing')
-    picture, uv = _picture(self, v, frame), project(pose, v.camera)
+    picture, uv = _picture(self, v, index), project(pose, v.camera)
     return draw_2d(*(_closer(picture, uv) if closer else (picture, uv)))
 
 # %% ../../nbs/data/30b_takes.ipynb #1d4aca24
@@ -183,18 +192,34 @@ def open_file(read, # reader of `solopose.files`
     try: return read(path, *args)
     except ValueError as e: raise TakeError(str(e)) from e
 
+# %% ../../nbs/data/30b_takes.ipynb #f3ff7300
+def _camera_fault(take, points):
+    "What is wrong with the first bad camera."
+    problem, world = '', take.frame == 'world'
+    for v in take.views:
+        if problem: break
+        if v.camera is None or v.problem: continue
+        problem = camera_problem(points if world else take.unified(v.name), v.camera, take.frame, take.up)
+    return problem
+
 # %% ../../nbs/data/30b_takes.ipynb #254f1711
 @patch
 def check(self:Take):
     "Read the take and raise a TakeError unless body, sides and cameras are plausible; returns the take."
-    points, world = self.unified(), self.frame == 'world'
+    points = self.unified()
     problem = size_problem(points) or side_problem(points)
-    for v in self.views:
-        if problem: break
-        if v.camera is None or v.problem: continue
-        problem = camera_problem(points if world else self.unified(v.name), v.camera, self.frame, self.up)
+    problem = problem or _camera_fault(self, points)
     if problem: raise TakeError(f'{self}: {problem}')
     return self
+
+# %% ../../nbs/data/30b_takes.ipynb #c790fcd3
+def _counts(self):
+    "What the takes hold, in one line."
+    hours, views = sum(t.frames / t.fps for t in self) / 3600, sum(len(t.views) for t in self)
+    sets, poses = ', '.join(sorted({t.dataset for t in self})) or 'nothing', sum(t.frames for t in self)
+    head = (f'{len(self)} takes of {sets}: {poses} poses, {views} views, {hours:.3f} hours; '
+            f'{len(self.skipped)} skipped')
+    return head
 
 # %% ../../nbs/data/30b_takes.ipynb #590b58b2
 class Takes(list):
@@ -205,10 +230,7 @@ class Takes(list):
         super().__init__(takes)
         self.skipped = list(skipped)
     def __repr__(self):
-        hours, views = sum(t.frames / t.fps for t in self) / 3600, sum(len(t.views) for t in self)
-        sets, poses = ', '.join(sorted({t.dataset for t in self})) or 'nothing', sum(t.frames for t in self)
-        head = (f'{len(self)} takes of {sets}: {poses} poses, {views} views, {hours:.3f} hours; '
-                f'{len(self.skipped)} skipped')
+        head = _counts(self)
         return '\n'.join([head, *(f'  skipped {name}: {reason}' for name, reason in self.skipped)])
 
 # %% ../../nbs/data/30b_takes.ipynb #8b398f4c
@@ -235,7 +257,7 @@ def checked(self:Takes,
     for t in tqdm(self, 'checking takes', disable=None if progress else True): good.attempt(t, t.check)
     return good
 
-# %% ../../nbs/data/30b_takes.ipynb #8f889a37
+# %% ../../nbs/data/30b_takes.ipynb #a036b2be
 def video_head(path): # film
     "Frames per second, number of frames and (width, height) of a film, by its header; TakeError without one."
     from solopose.video.probe import open_film
@@ -244,25 +266,33 @@ def video_head(path): # film
         with container: return float(s.average_rate or s.guessed_rate or 0), s.frames, (s.width, s.height)
     except (ValueError, OSError) as e: raise damaged(path, 'is no readable video', e) from None
 
-# %% ../../nbs/data/30b_takes.ipynb #a036b2be
+def _check_view(take, v):
+    "TakeError for a view that cannot be looked at."
+    if v.problem: raise TakeError(f'{take}: view {v.name!r} must not be used: {v.problem}')
+    if v.video is None: raise TakeError(f'{take}: the video of view {v.name!r} is missing')
+
 def _open_view(take, v):
     "The pictures of a view, one per pose as far as they reach."
     from solopose.viz import as_image
     from solopose.video.frames import read_video
-    if v.problem: raise TakeError(f'{take}: view {v.name!r} must not be used: {v.problem}')
-    if v.video is None: raise TakeError(f'{take}: the video of view {v.name!r} is missing')
+    _check_view(take, v)
     if not Path(v.video).is_dir():
         return read_video(v.video, fps=take.fps, start=v.start, max_frames=take.frames)
     return (np.asarray(as_image(f)) for f in sorted(Path(v.video).iterdir())[:take.frames])
+
+# %% ../../nbs/data/30b_takes.ipynb #1a1231f2
+def _check_length(self, v, n):
+    "TakeError for a film that is over 0.1 s short."
+    if n < self.frames - self.fps / 10:
+        raise TakeError(f'{self}: view {v.name!r} ends after {n} of {self.frames} poses; '
+                        f'{Path(v.video).name} is truncated, copy it again')
 
 # %% ../../nbs/data/30b_takes.ipynb #b59ac832
 @patch
 def pictures(self:Take,
              view=None): # name of a view; None: the first one
-    "Pictures (H, W, 3) uint8 of a view, one for each pose; TakeError if the film is over 0.1 s short."
+    "Pictures (H, W, 3) uint8, one for each pose; TakeError if the film is over 0.1 s short."
     v, n = self.view(view), 0
     for n, picture in enumerate(_open_view(self, v), 1): yield picture
-    if n < self.frames - self.fps / 10:
-        raise TakeError(f'{self}: view {v.name!r} ends after {n} of {self.frames} poses; '
-                        f'{Path(v.video).name} is truncated, copy it again')
+    _check_length(self, v, n)
     for _ in range(self.frames - n): yield picture

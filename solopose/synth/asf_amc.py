@@ -15,7 +15,7 @@ from .motion_text import CaptureError, header_up, read_numbers, read_text
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0007
 def _parts(text, where):
-    "Texts of the parts of an ASF file: {name: text}."
+    "Parts of an ASF file by name."
     text = re.sub(r'#.*', '', text)
     out = {k.lower(): v for k, v in re.findall(r'^[ \t]*:(\w+)(.*?)(?=^[ \t]*:|\Z)', text, re.S | re.M)}
     lost = sorted({'bonedata', 'hierarchy', 'root'} - set(out))
@@ -29,24 +29,31 @@ def _word_after(key, text, default):
     m = re.search(rf'^[ \t]*{key}[ \t]+(.+)$', text, re.M | re.I)
     return m[1].lower().split() if m else default
 
-# %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0009
+# %% ../../nbs/synth/21e_asf_amc.ipynb #4724b138
+def _check_bone(name, b, where):
+    "CaptureError for a bone that cannot be placed."
+    sizes = tuple(len(b[k]) for k in ('direction', 'length', 'axis'))
+    if sizes != (3, 1, 3) or sorted(b['order']) != ['x', 'y', 'z']:
+        raise CaptureError(f'{where}: bone {name} needs a name, a direction, a length and an axis such as 0 '
+                           '0 20 XYZ; repair it')
+    if len(set(b['dof'])) != len(b['dof']) or set(b['dof']) - {'rx', 'ry', 'rz'}:
+        raise CaptureError(f"{where}: bone {name} has the degrees of freedom {' '.join(b['dof'])!r}; rx, ry "
+                           "and rz are read, each once")
+
+def _limits(text):
+    "The pairs of numbers in brackets."
+    pairs = re.findall(r'\(\s*([-+.\deE]+)\s+([-+.\deE]+)\s*\)', text)
+    return [tuple(map(float, p)) for p in pairs if all(map(_plain, p))]
+
+# %% ../../nbs/synth/21e_asf_amc.ipynb #a3e56c27
 def _bone(text, angle, where):
     "One bone: (name, dict(direction, length, axis, order, dof, limits))."
     name = (_word_after('name', text, None) or ['?'])[0]
     numbers = lambda key, n: read_numbers(_word_after(key, text, [])[:n], f'{where}: bone {name}: {key}')
-    direction, length, axis = numbers('direction', 3), numbers('length', 1), numbers('axis', 3)
-    order = ''.join(_word_after('axis', text, [])[3:4])
-    dof = _word_after('dof', text, [])
-    limits = [tuple(map(float, p)) for p in re.findall(r'\(\s*([-+.\deE]+)\s+([-+.\deE]+)\s*\)', text)
-              if all(map(_plain, p))]
-    if (len(direction), len(length), len(axis), ''.join(sorted(order))) != (3, 1, 3, 'xyz'):
-        raise CaptureError(f'{where}: bone {name} needs a name, a direction, a length and an axis such as 0 '
-                           '0 20 XYZ; repair it')
-    if len(set(dof)) != len(dof) or set(dof) - {'rx', 'ry', 'rz'}:
-        raise CaptureError(f"{where}: bone {name} has the degrees of freedom {' '.join(dof)!r}; rx, ry and "
-                           "rz are read, each once")
-    return name, dict(direction=direction, length=length[0], axis=axis * angle, order=order, dof=dof,
-                      limits=limits)
+    b = dict(direction=numbers('direction', 3), length=numbers('length', 1), axis=numbers('axis', 3),
+             order=''.join(_word_after('axis', text, [])[3:4]), dof=_word_after('dof', text, []))
+    _check_bone(name, b, where)
+    return name, b | dict(length=b['length'][0], axis=b['axis'] * angle, limits=_limits(text))
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0010
 def _plain(number):
@@ -171,23 +178,37 @@ def _rotation(values, channels, order, frame, angle):
     return C @ D @ C.T
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #22cc0030
-def _amc_tree(asf, values, angle):
-    "The `Tree` of a skeleton and its motion."
+def _turns(values, channels, order, axis, angle, frames):
+    "Rotations (T, 3, 3) of a bone; none for a bone without channels."
+    if channels: return _rotation(values, channels, order, axis, angle)
+    return np.broadcast_to(np.eye(3), (frames, 3, 3))
+
+# %% ../../nbs/synth/21e_asf_amc.ipynb #df3cb028
+def _joint_motion(asf, values, angle):
+    "Offsets from the parent, and rotations (T, 3, 3), of the root and of every bone."
     root, bones = asf['root'], asf['bones']
-    tip = lambda bone: np.zeros(3) if bone == 'root' else bones[bone]['direction'] * bones[bone]['length']
-    joints, parents = ['root', *asf['parents']], [-1]
     offsets = [_columns(values['root'], root['channels'], ['tx', 'ty', 'tz'])]
-    local = [_rotation(values['root'], root['channels'], root['order'], root['orientation'], angle)]
+    turns = [_rotation(values['root'], root['channels'], root['order'], root['orientation'], angle)]
     for name, parent in asf['parents'].items():
         b = bones[name]
-        parents.append(joints.index(parent))
-        offsets.append(tip(parent))
-        local.append(_rotation(values[name], b['dof'], b['order'], b['axis'], angle) if b['dof']
-                     else np.broadcast_to(np.eye(3), local[0].shape))
+        offsets.append(_tip(bones, parent))
+        turns.append(_turns(values[name] if b['dof'] else None, b['dof'], b['order'], b['axis'], angle,
+                            len(turns[0])))
+    return offsets, turns
+
+def _tip(bones, name):
+    "Where a bone ends, from where it begins; the root has no length."
+    return np.zeros(3) if name == 'root' else bones[name]['direction'] * bones[name]['length']
+
+def _amc_tree(asf, values, angle):
+    "The `Tree` of a skeleton and its motion."
+    offsets, turns = _joint_motion(asf, values, angle)
+    joints = ['root', *asf['parents']]
+    parents = [-1, *(joints.index(p) for p in asf['parents'].values())]
     ends = [k for k in asf['parents'] if k not in asf['parents'].values()]
-    still = [np.broadcast_to(np.eye(3), local[0].shape)] * len(ends)
+    still = [np.broadcast_to(np.eye(3), turns[0].shape)] * len(ends)
     return Tree(joints + [f'{k}_end' for k in ends], parents + [joints.index(k) for k in ends],
-                offsets + [tip(k) for k in ends], np.stack(local + still, 1))
+                offsets + [_tip(asf['bones'], k) for k in ends], np.stack(turns + still, 1))
 
 # %% ../../nbs/synth/21e_asf_amc.ipynb #488328ed
 def read_amc(

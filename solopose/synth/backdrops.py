@@ -7,7 +7,7 @@ __all__ = ['MAPS', 'PHOTOS', 'fetch_package', 'read_exr', 'write_bank', 'Backdro
            'build_backdrops', 'solopose_backdrops']
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #1d40c535
-import base64, json, re, shutil, subprocess, sys
+import base64, json, re, shutil, subprocess
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import maximum_filter
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from safetensors import safe_open
 from safetensors.torch import save_file
 from ..files import whole_file
@@ -41,7 +42,8 @@ PHOTOS = {
         'GPL-2+': 'Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood '
                   'YellowFlower'}),
     'plasma-workspace-wallpapers': ('usr/share/wallpapers', {
-        'LGPL-3': 'BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite OneStandsOut '
+        'LGPL-3': 'BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite '
+                  'OneStandsOut '
                   'Path summer_1am',
         'CC-BY-SA-4.0': 'Volna'})}
 
@@ -164,6 +166,15 @@ def open_backdrops(
     return BackdropBank(path, kind, device)
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #4dd9ff77
+def _camera_axes(yaw, pitch, roll):
+    "Directions ahead, to the right and down, (N, 3) each, of cameras turned by angles (N, 1) in radians."
+    c, s = torch.cos, torch.sin
+    ahead = torch.cat([c(pitch) * c(yaw), c(pitch) * s(yaw), s(pitch)], 1)
+    right = torch.cat([s(yaw), -c(yaw), 0 * yaw], 1)
+    down = torch.linalg.cross(ahead, right)
+    return ahead, c(roll) * right + s(roll) * down, c(roll) * down - s(roll) * right
+
+# %% ../../nbs/synth/23b_backdrops.ipynb #7c35152d
 def view_rays(
     yaw, # bearing, (N,), degrees, 0 looks along x
     pitch, # over the horizon, (N,), degrees
@@ -172,17 +183,11 @@ def view_rays(
     size:int, # of the picture, px
     device='cpu'): # where
     "Unit directions (N, size, size, 3), world z up, of the pixels of N square pictures."
-    yaw, pitch, roll, fov = (torch.deg2rad(torch.as_tensor(x, device=device).float().reshape(-1, 1))
-                             for x in (yaw, pitch, roll, fov))
-    c, s = torch.cos, torch.sin
-    ahead = torch.cat([c(pitch) * c(yaw), c(pitch) * s(yaw), s(pitch)], 1)
-    right = torch.cat([s(yaw), -c(yaw), 0 * yaw], 1)
-    down = torch.linalg.cross(ahead, right)
-    right, down = c(roll) * right + s(roll) * down, c(roll) * down - s(roll) * right
+    *turns, fov = (torch.deg2rad(torch.as_tensor(x, device=device).float().reshape(-1, 1))
+                   for x in (yaw, pitch, roll, fov))
+    ahead, right, down = (x[:, None, None] for x in _camera_axes(*turns))
     at = (torch.arange(size, device=device) + .5) / size * 2 - 1
-    edge = torch.tan(fov / 2)[:, :, None, None]
-    d = ahead[:, None, None] + edge * (at[:, None] * right[:, None, None]
-                                       + at[:, None, None] * down[:, None, None])
+    d = ahead + torch.tan(fov / 2)[:, :, None, None] * (at[:, None] * right + at[:, None, None] * down)
     return d / d.norm(dim=-1, keepdim=True)
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #c6fd5699
@@ -201,7 +206,7 @@ def look_up(
 @patch
 def linear_map(self:BackdropBank,
     i): # number of the map
-    "Map i as linear light (3, h, w) on the bank's device, kept."
+    "Map i as linear light (3, h, w), kept."
     if 'linear' not in self.__dict__: self.linear = {}
     if i not in self.linear:
         light = (torch.as_tensor(self.maps[i]).float() / 255) ** GAMMA
@@ -250,7 +255,7 @@ def cut(self:BackdropBank,
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #e2c3a210
 def _find(folder, name):
-    "The largest picture of a name in a package: NAME.jpg or NAME/contents/images/*."
+    "The largest picture of a name in a package, of all sizes."
     found = sorted([*folder.glob(f'{name}.*'), *folder.glob(f'{name}/contents/images/*')],
                    key=lambda f: f.stat().st_size)
     if not found:
@@ -287,19 +292,23 @@ def _own(folder):
     return [('map' if f.suffix == '.exr' else 'photo', f.stem, f, 'your own') for f in names]
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #3c0ca7ca
+def _check_packages(packages):
+    "ValueError for packages that nobody knows."
+    unknown = [p for p in packages if p not in (*MAPS, *PHOTOS)]
+    if unknown:
+        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from '
+                         f'{", ".join((*MAPS, *PHOTOS))}')
+
+# %% ../../nbs/synth/23b_backdrops.ipynb #4815d3aa
 def build_backdrops(
     path, # file to write
     folder, # where packages are unpacked, or are already
     packages=(*MAPS, *PHOTOS), # names of packages
     own=None, # a folder of your own photos (jpg, png, ...) and maps (exr) as well
     longest:int=640): # longer side of a photo, px
-    """Write a file for `BackdropBank`; packages are downloaded by name where they are missing. Returns how
-    many pictures it holds."""
+    "Write a file for `BackdropBank`; missing packages are downloaded. Returns how many pictures it holds."
     from tqdm import tqdm
-    unknown = [p for p in packages if p not in (*MAPS, *PHOTOS)]
-    if unknown:
-        known = ', '.join((*MAPS, *PHOTOS))
-        raise ValueError(f'no pictures known in {", ".join(unknown)}: choose from {known}')
+    _check_packages(packages)
     Path(folder).mkdir(parents=True, exist_ok=True)
     found = [(*f, p) for p in tqdm(packages, desc='packages') for f in _files(folder, p)]
     found += [(*f, Path(own).name) for f in _own(own)] if own else []
@@ -307,7 +316,7 @@ def build_backdrops(
                              for k, n, f, l, p in tqdm(found, desc='pictures')))
 
 # %% ../../nbs/synth/23b_backdrops.ipynb #3c0adef1
-@call_parse
+@command
 def solopose_backdrops(
     out:Param('file to write', str)='backdrops.safetensors',
     folder:Param('where packages are unpacked, or are already', str)='backdrops',
@@ -316,10 +325,6 @@ def solopose_backdrops(
     longest:Param('longer side of a photo, px', int)=640):
     "Fetch environment maps and photographs under free licences and write a file of backdrops"
     names = [p.strip() for p in packages.split(',') if p.strip()] or [*MAPS, *PHOTOS]
-    try:
-        if longest < 64: raise ValueError(f'--longest is {longest}: give at least 64')
-        n = build_backdrops(out, folder, names, own or None, longest)
-        print(f'{out}: {n} pictures, {Path(out).stat().st_size / 1e6:.1f} MB')
-    except (ValueError, OSError, ImportError) as e:
-        print(f'solopose_backdrops: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    if longest < 64: raise ValueError(f'--longest is {longest}: give at least 64')
+    n = build_backdrops(out, folder, names, own or None, longest)
+    print(f'{out}: {n} pictures, {Path(out).stat().st_size / 1e6:.1f} MB')

@@ -115,7 +115,7 @@ def _table(text, start, frames, wide, where):
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0022
 def _rotations(channels, values):
-    "Rotation (T, 3, 3) of one joint from its columns."
+    "Rotations (T, 3, 3)."
     turning = [i for i, c in enumerate(channels) if c.endswith('rotation')]
     if not turning:
         return np.broadcast_to(np.eye(3), (len(values), 3, 3))
@@ -124,7 +124,7 @@ def _rotations(channels, values):
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0023
 def _offset(offset, channels, values, root):
-    "Offset of one joint: (3,), or (T, 3) where it has position channels."
+    "Offset (3,), or (T, 3) if it moves."
     moving = [i for i, c in enumerate(channels) if c.endswith('position')]
     if not moving or not (root or values[:, moving].any()):
         return offset

@@ -91,16 +91,21 @@ def _bone(at, role, a, b):
     "Median length of the bone between two roles."
     return np.median(np.linalg.norm(at[:, role[a]] - at[:, role[b]], axis=-1))
 
+# %% ../../nbs/synth/21c_capture.ipynb #40d6de3d
+def _check_lengths(bones, leg, where):
+    "CaptureError for a limb without length."
+    for (a, b), v in bones.items():
+        if not v > .02 * leg:
+            raise CaptureError(f"{where}: {a} and {b} are at one place; pass names={{'{b}': 'JOINT'}} with "
+                               "the joint at its end")
+
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0047
 def _limb_lengths(at, role, where):
     "Length of the mean leg; a limb without length is refused."
     pairs = [(f'{s}_{a}', f'{s}_{b}') for s in 'lr' for chain in _CHAINS for a, b in zip(chain, chain[1:])]
     bones = {k: _bone(at, role, *k) for k in pairs}
     leg = sum(v for (a, _), v in bones.items() if a[2:] in ('thigh', 'shank')) / 2
-    for (a, b), v in bones.items():
-        if not v > .02 * leg:
-            raise CaptureError(f"{where}: {a} and {b} are at one place; pass names={{'{b}': 'JOINT'}} with "
-                               "the joint at its end")
+    _check_lengths(bones, leg, where)
     return leg
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0049
@@ -148,16 +153,21 @@ def _axes(left, up):
     l = _snap(left - (left @ u) * u)
     return np.stack([l, np.cross(u, l), u])
 
-# %% ../../nbs/synth/21c_capture.ipynb #22ca0060
-def _rest_axes(rest, role):
-    "Rotation (3, 3) that brings a standing rest pose to our axes, or None where it does not stand."
-    left = _unit_vector(rest[role['l_thigh']] - rest[role['r_thigh']])
-    body = _posture(rest, role)
-    up = _snap(body)
+# %% ../../nbs/synth/21c_capture.ipynb #3604fac3
+def _stands(rest, role, body, up, left):
+    "Do trunk and legs of a rest pose point along `up`?"
     trunk = _unit_vector(rest[role['head']] - rest[role['pelvis']])
     legs = [_unit_vector(rest[role[f'{s}_thigh']] - rest[role[f'{s}_{k}']]) for s in 'lr'
             for k in ('shank', 'foot')]
-    stands = min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
+    return min(v @ up for v in [body, trunk, *legs]) > .75 and abs(left @ up) < .3
+
+# %% ../../nbs/synth/21c_capture.ipynb #22ca0060
+def _rest_axes(rest, role):
+    "Rotation (3, 3) of a standing rest pose to our axes, or None."
+    left = _unit_vector(rest[role['l_thigh']] - rest[role['r_thigh']])
+    body = _posture(rest, role)
+    up = _snap(body)
+    stands = _stands(rest, role, body, up, left)
     return _axes(left, up) if stands and np.linalg.norm(left) > .5 else None
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0062
@@ -231,6 +241,18 @@ def _positions(tree, where):
                            'cut or repair the file')
     return R, at
 
+# %% ../../nbs/synth/21c_capture.ipynb #47490960
+def _measured(tree, at, role, where, unit):
+    "Length of a leg in the unit of the file, and mm per unit; the sides are checked."
+    leg = _limb_lengths(at, role, where)
+    _check_sides(at, role, where)
+    return leg, _scale(unit, leg, where)
+
+def _check_up(up, where):
+    "CaptureError for an axis that is none."
+    if up is not None and up not in AXES:
+        raise CaptureError(f"{where}: up {up!r} is no axis; pass one of {', '.join(AXES)}")
+
 # %% ../../nbs/synth/21c_capture.ipynb #c9a49ad1
 def capture_of(
     tree:Tree, # what a file holds
@@ -241,20 +263,15 @@ def capture_of(
     names=None, # {role: joint} where a role cannot be told
     up=None): # axis that points up, of `AXES`; None: told by the motion
     "A tree brought to our axes and mm, and checked."
-    where = Path(path).name
-    if up is not None and up not in AXES:
-        raise CaptureError(f"{where}: up {up!r} is no axis; pass one of {', '.join(AXES)}")
-    role = find_roles(tree.joints, tree.parents, where, names)
-    R, at = _positions(tree, where)
-    leg = _limb_lengths(at, role, where)
-    _check_sides(at, role, where)
-    scale = _scale(unit, leg, where)
+    where, parents = Path(path).name, tuple(tree.parents)
+    _check_up(up, where)
+    role, (R, at) = find_roles(tree.joints, tree.parents, where, names), _positions(tree, where)
+    leg, scale = _measured(tree, at, role, where, unit)
     world, rest = _world_axes(tree, at, role, leg, up)
     R, at = world @ R, at @ world.T * scale
-    Q = _mean_stance(R, at, role) if rest is None else np.broadcast_to(rest.T, (len(tree.parents), 3, 3))
+    Q = _mean_stance(R, at, role) if rest is None else np.broadcast_to(rest.T, (len(parents), 3, 3))
     stance = _rest_pose(tree, _rest_offsets(tree) * scale, Q)
-    return Capture(tuple(tree.joints), tuple(tree.parents), stance, R @ Q, at, float(fps), Path(path).stem,
-                   source)
+    return Capture(tuple(tree.joints), parents, stance, R @ Q, at, float(fps), Path(path).stem, source)
 
 # %% ../../nbs/synth/21c_capture.ipynb #22ca0076
 def _mix(x, i, j, w):

@@ -20,6 +20,22 @@ def _contact(points, contacts):
     return 1 - (.6 * torch.exp(-d2 / (2 * r * r) - z.clamp(min=0) / .22)).amax(1, keepdim=True)
 
 # %% ../../nbs/synth/27d_compose.ipynb #322d77a1
+def _facing(crowd, shots, frame, body, corners, weights):
+    "Points and unit normals (N, 3) of pixels, turned to the camera: sheets have two sides."
+    normal, p = (crowd.at(x, body, corners, weights) for x in (crowd.normals, crowd.points))
+    view = p - shots.eye[frame]
+    away = (normal * view).sum(-1, keepdim=True) - .25 * view.norm(dim=-1, keepdim=True)
+    return p, torch.nn.functional.normalize(normal * -torch.sign(away), dim=-1)
+
+# %% ../../nbs/synth/27d_compose.ipynb #8654fc27
+def _self_shadow(crowd, shots, light, p, normal, frame):
+    "Share of the sun (N,) that reaches points of bodies, where bodies throw shadows on themselves."
+    shade, j = torch.ones(len(p), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
+    dark = crowd.blocked(shots, p[j] + .02 * normal[j], frame[j], light['suns'][:, 0].contiguous(),
+                         light['spread'])
+    shade[j] = 1 - .85 * dark.float()
+    return shade
+
 def skin_light(
     crowd, # bodies, posed
     wardrobe, # their outfits
@@ -30,19 +46,13 @@ def skin_light(
     bank): # Textures
     "Pixels that show somebody (N,) and their light (N, 3)."
     i, frame, body, corners, weights = crowd.seen(shots, hits)
-    normal, p = (crowd.at(x, body, corners, weights) for x in (crowd.normals, crowd.points))
-    view = p - shots.eye[frame]
-    normal = normal * -torch.sign((normal * view).sum(-1, keepdim=True) - .25
-                                  * view.norm(dim=-1, keepdim=True))  # sheets have two sides
-    normal = torch.nn.functional.normalize(normal, dim=-1)
-    shade, j = torch.ones(len(i), device=p.device), light['self_shadow'][frame].nonzero()[:, 0]
-    shade[j] = 1 - .85 * crowd.blocked(shots, p[j] + .02 * normal[j], frame[j],
-                                       light['suns'][:, 0].contiguous(), light['spread']).float()
-    albedo = wardrobe.albedo(bank, wears[body], corners, weights,
-                             hits.t.reshape(-1)[i] / shots.K[frame, 0, 0])
+    p, normal = _facing(crowd, shots, frame, body, corners, weights)
+    shade = _self_shadow(crowd, shots, light, p, normal, frame)
+    size = hits.t.reshape(-1)[i] / shots.K[frame, 0, 0]
+    albedo = wardrobe.albedo(bank, wears[body], corners, weights, size)
     ambient = light['ambient'][frame] if 'ambient' in light else None
-    return i, lit(albedo, normal, *(light[k][frame] for k in ('sky', 'ground', 'suns', 'colours')),
-                  shade[:, None], ambient)
+    lights = (light[k][frame] for k in ('sky', 'ground', 'suns', 'colours'))
+    return i, lit(albedo, normal, *lights, shade[:, None], ambient)
 
 # %% ../../nbs/synth/27d_compose.ipynb #d4f465a7
 def _still(shots, light):
@@ -55,7 +65,7 @@ def _first_shot(shots):
     return CameraBatch(shots.K[:1].cpu(), shots.R[:1].cpu(), shots.t[:1].cpu(), shots.size, shots.cast[:1],
                        shots.device)
 
-# %% ../../nbs/synth/27d_compose.ipynb #8b18460e
+# %% ../../nbs/synth/27d_compose.ipynb #f3818da0
 def _shade_floor(out, behind, floor, points, contacts, still):
     "Darken the floor (F, N, 3) near contacts (F, C, 3); `out` is changed."
     lo, hi = contacts[..., :2].amin((0, 1)) - .4, contacts[..., :2].amax((0, 1)) + .4
@@ -63,7 +73,6 @@ def _shade_floor(out, behind, floor, points, contacts, still):
                                & (points[..., :2] < hi)).all(-1))).nonzero(as_tuple=True)
     out[f, p] *= _contact(points[f * (not still), p], contacts[f])
 
-# %% ../../nbs/synth/27d_compose.ipynb #f3818da0
 def _sunlight(crowd, shots, light, behind, points, soft, hard, still):
     "Share of the first sun that reaches the surroundings, (F, N, 1), where a shadow would show."
     f, p = (behind & ((hard[..., 1] > .01) & (hard[..., 1] > .05 * soft[..., 1]))).nonzero(as_tuple=True)
@@ -84,7 +93,7 @@ def compose(
     bank, # Textures
     contacts): # points that may touch the floor in each picture, (F, C, 3), m
     "Linear rgb (F, h, w, 3), hits with hidden bodies taken out, and distance of the surroundings (F, h, w)."
-    F, (h, w), hits, still = len(shots), shots.size, crowd.trace(shots), _still(shots, light)
+    F, (h, w), hits, still = len(shots), shots.shape, crowd.trace(shots), _still(shots, light)
     one, its_light = (_first_shot(shots), {k: v[:1] for k, v in light.items()}) if still else (shots, light)
     seen = surroundings(place, one, its_light, bank)
     near, soft, hard, points, floor = (x.reshape(len(x), h * w, *x.shape[3:]) for x in seen)
@@ -111,4 +120,4 @@ def flow(
         return q[:, :2] / q[:, 2:].clamp(min=.05)
     now, before = (crowd.at(crowd.points, b, corners, weights) for b in (body, previous[body]))
     out[i] = px(now, frame) - px(before, (frame - 1).clamp(min=0))
-    return out.reshape(len(shots), *shots.size, 2)
+    return out.reshape(len(shots), *shots.shape, 2)

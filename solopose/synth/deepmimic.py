@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 from .asf_amc import read_amc
-from .bodies import _turn
+from .rig import _turn
 from .bvh import read_bvh
 from .capture import Tree, capture_of
 from .motion_text import CaptureError, read_text

@@ -14,18 +14,18 @@ from .maplight import polynomials
 
 # %% ../../nbs/synth/25_drawing.ipynb #a52ef31e
 class CameraBatch:
-    """Pictures to be taken: K (F, 3, 3) px, R (F, 3, 3) and t (F, 3) m world to camera, size (h, w) px,
-    cast (F, B) numbers of bodies, -1 nobody."""
+    """Pictures to be taken: K (F, 3, 3) px, R (F, 3, 3) and t (F, 3) m world to camera, size (width,
+    height) px, cast (F, B) numbers of bodies, -1 nobody."""
     def __init__(self,
                  K, # intrinsics, (F, 3, 3), px
                  R, # world to camera, (F, 3, 3)
                  t, # world to camera, (F, 3), m
-                 size, # (height, width), px
+                 size, # (width, height), px, as of a `Camera`
                  cast, # bodies that may be in each picture, (F, B), -1 nobody
                  device='cpu'): # where to draw
         K, R, t = (np.asarray(x, np.float64) for x in (K, R, t))
         on = lambda x: torch.as_tensor(np.ascontiguousarray(x)).float().to(device)
-        self.size, self.device = tuple(size), device
+        self.size, self.shape, self.device = tuple(size), (size[1], size[0]), device
         self.K, self.R, self.t, self.eye = on(K), on(R), on(t), on(-(t[:, None] @ R)[:, 0])
         self.rays = on(R.transpose(0, 2, 1) @ np.linalg.inv(K))
         self.cast = torch.as_tensor(cast).int().to(device).contiguous()
@@ -37,7 +37,7 @@ def directions(self:CameraBatch,
     first:float=0, # row and column to begin with
     step:int=1): # every so many pixels
     "Unit vectors of the pixels, (F, h / step, w / step, 3), world."
-    (h, w), (a, b, c) = self.size, self.rays[:, None, None].unbind(-1)
+    (h, w), (a, b, c) = self.shape, self.rays[:, None, None].unbind(-1)
     x, y = (torch.arange(first, n, step, device=self.device) + .5 for n in (w, h))
     d = a * x[:, None] + (b * y[:, None, None] + c)
     return d / d.norm(dim=-1, keepdim=True)
@@ -102,7 +102,7 @@ def seen(self:Bodies,
     """Pixels that show somebody: index into the flattened pictures (N,), frame (N,), body (N,), corners
     (N, 3), weights (N, 3)."""
     i = (hits.who.reshape(-1) >= 0).nonzero()[:, 0]
-    frame = i // (shots.size[0] * shots.size[1])
+    frame = i // (shots.shape[0] * shots.shape[1])
     body = shots.cast[frame, hits.who.reshape(-1)[i].long()].long()
     u, v = hits.u.reshape(-1)[i], hits.v.reshape(-1)[i]
     return i, frame, body, self.faces[hits.face.reshape(-1)[i].long()], torch.stack([u, v, 1 - u - v], 1)
@@ -139,8 +139,8 @@ def lit(
 
 # %% ../../nbs/synth/25_drawing.ipynb #eb967281
 def _weights(tri, z, p):
-    """Weights (..., 3) on the body and depth (...) of image points p (..., 2) in triangles (..., 3, 2) px with
-    corner depths z (..., 3)."""
+    """Weights (..., 3) on the body and depth (...) of image points p (..., 2) in triangles (..., 3, 2) px
+    with corner depths z (..., 3)."""
     a, b, c = tri.unbind(-2)
     cross = lambda u, v: u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
     area = cross(b - a, c - a)
@@ -150,12 +150,11 @@ def _weights(tri, z, p):
     depth = 1 / l.sum(-1)
     return l * depth[..., None], depth
 
-# %% ../../nbs/synth/25_drawing.ipynb #2fc03f4e
+# %% ../../nbs/synth/25_drawing.ipynb #60959117
 class Rasterizer(Bodies):
     "A crowd drawn by splatting points of its surface into a depth buffer: plain torch, any device."
     reach = 64. # m that the depth can hold
 
-# %% ../../nbs/synth/25_drawing.ipynb #d73b46ac
 @patch
 def _project(self:Rasterizer, shots, f, body):
     "Corners of all triangles in one picture: pixels (F, 3, 2) and depth (F, 3)."
@@ -164,7 +163,6 @@ def _project(self:Rasterizer, shots, f, body):
     px = px[:, :2] / px[:, 2:].clamp(min=.05)
     return px[self.faces], cam[:, 2][self.faces]
 
-# %% ../../nbs/synth/25_drawing.ipynb #60959117
 def _pixel_boxes(tri, z, size):
     """First and last pixel middles (F, 2) in the box of each triangle, and the level (F,) of its side in
     powers of two; -1: not seen."""
@@ -178,9 +176,9 @@ def _pixel_boxes(tri, z, size):
 @patch
 def _spots(self:Rasterizer, shots, f, b):
     "Points of one body under pixel middles of one picture: key of depth and identity (N,), flat pixel (N,)."
-    w = shots.size[1]
+    w = shots.shape[1]
     tri, z = self._project(shots, f, int(shots.cast[f, b]))
-    lo, hi, level = _pixel_boxes(tri, z, shots.size)
+    lo, hi, level = _pixel_boxes(tri, z, shots.shape)
     none = torch.zeros(0, dtype=torch.long, device=tri.device)
     keys, pixels = [none], [none]
     for l in level[level >= 0].unique().tolist():
@@ -198,7 +196,7 @@ def _spots(self:Rasterizer, shots, f, b):
 def trace(self:Rasterizer,
     shots:CameraBatch): # pictures to take
     "What each pixel sees: `Hits`."
-    h, w = shots.size
+    h, w = shots.shape
     none = torch.iinfo(torch.int64).max
     out = torch.full((len(shots), h * w), none, device=self.device)
     for f, b in (shots.cast >= 0).nonzero().tolist():
@@ -218,11 +216,11 @@ def _unpack(self:Rasterizer, shots, key):
         i = (who[f] == b).nonzero()[:, 0]
         n = face[f, i].long()
         tri, z = self._project(shots, f, int(shots.cast[f, b]))
-        p = torch.stack([i % shots.size[1], i // shots.size[1]], 1) + .5
+        p = torch.stack([i % shots.shape[1], i // shots.shape[1]], 1) + .5
         weights, depth = _weights(tri[n], z[n], p)
         ray = torch.cat([p, torch.ones_like(p[:, :1])], 1) @ torch.linalg.inv(shots.K[f]).T
         t[f, i], uv[f, i] = depth * ray.norm(dim=1), weights[:, :2]
-    return Hits(*(x.reshape(len(shots), *shots.size) for x in (who, face, t, uv[..., 0], uv[..., 1])))
+    return Hits(*(x.reshape(len(shots), *shots.shape) for x in (who, face, t, uv[..., 0], uv[..., 1])))
 
 # %% ../../nbs/synth/25_drawing.ipynb #222a1aee
 @patch
@@ -266,7 +264,7 @@ def first(self:Rasterizer,
     hits:Hits): # of `trace`
     """What is met on the way to each target: metres before it (0: nothing), column of the cast, triangle
     (-1: nothing); each (F, J)."""
-    (h, w), f = shots.size, torch.arange(len(shots), device=self.device)[:, None]
+    (h, w), f = shots.shape, torch.arange(len(shots), device=self.device)[:, None]
     q = (targets @ shots.R.transpose(1, 2) + shots.t[:, None]) @ shots.K.transpose(1, 2)
     x, y = (q[..., :2] / q[..., 2:].clamp(min=.05)).floor().long().unbind(-1)
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
@@ -276,15 +274,14 @@ def first(self:Rasterizer,
     who, face = (torch.where(met, v[f, y, x], -1) for v in (hits.who, hits.face))
     return torch.where(met, gap, 0.), who, face
 
-# %% ../../nbs/synth/25_drawing.ipynb #254712e9
+# %% ../../nbs/synth/25_drawing.ipynb #6b8ada03
 def _tiles(p, floor):
-    "Colours of floor points (N, 3): kind 0 plain, 1 checks, 2 stripes."
+    "Colours of floor points (N, 3): plain, checks, stripes."
     i, j = (p[:, :2] * float(floor['scale'])).floor().unbind(-1)
     f = dict([(1, (i + j) % 2), (2, i % 2)]).get(int(floor['kind']), torch.zeros_like(i))[:, None]
     a, b = (torch.as_tensor(np.asarray(floor[k])).float().to(p) for k in 'ab')
     return a + (b - a) * f
 
-# %% ../../nbs/synth/25_drawing.ipynb #6b8ada03
 @patch
 def _one_sun(self:Bodies, shots, light):
     "The light of one picture for `lit`, and a function that says how much of the sun reaches points (N, 3)."
@@ -318,7 +315,7 @@ def picture(self:Bodies,
     background, # linear rgb (H, W, 3), torch
     n:int=1): # bodies to draw
     "Linear rgb (H, W, 3) and body ids (H, W), -1 where nobody is."
-    shots = CameraBatch(K[None], R[None], t[None], background.shape[:2], [list(range(n))], self.device)
+    shots = CameraBatch(K[None], R[None], t[None], background.shape[1::-1], [list(range(n))], self.device)
     hits, out = self.trace(shots), background.to(self.device).clone().reshape(-1, 3)
     i, frame, body, corners, weights = self.seen(shots, hits)
     of, share = self._one_sun(shots, light)

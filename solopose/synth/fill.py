@@ -96,7 +96,7 @@ def _to_sun(points: wp.array(dtype=wp.vec3, ndim=2), cast: wp.array(dtype=wp.int
 
 # %% ../../nbs/synth/26a_fill.ipynb #9c560bc2
 def _sun_axes(suns):
-    "Axes (F, 3, 3) of pictures from suns (F, 3): across, down, and towards the sun."
+    "Axes (F, 3, 3) across, down and towards suns (F, 3)."
     z = torch.nn.functional.normalize(suns, dim=-1)
     other = torch.eye(3, device=z.device)[z.abs().argmin(-1)]
     x = torch.nn.functional.normalize(torch.linalg.cross(z, other), dim=-1)

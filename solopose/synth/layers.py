@@ -18,14 +18,13 @@ from .people import PELVIS, People, batch_of, belongs, contacts, part_of
 from .people import people_of, random_views
 from .scenes import SceneRange, backdrop_light, light_of, random_light
 
-# %% ../../nbs/synth/28a_layers.ipynb #2c06f30e
+# %% ../../nbs/synth/28a_layers.ipynb #54ff8971
 def _with_ambient(light):
     "The light of `random_light` with its sky and ground as polynomials."
     ambient = np.zeros((9, 3))
     ambient[0], ambient[3] = (light['sky'] + light['ground']) / 2, (light['sky'] - light['ground']) / 2
     return light | dict(ambient=ambient)
 
-# %% ../../nbs/synth/28a_layers.ipynb #54ff8971
 def layer_light(
     rng, # numpy Generator
     scene:SceneRange, # ranges
@@ -73,12 +72,12 @@ def joint_truth(
     cam = points @ shots.R.transpose(1, 2) + shots.t[:, None]
     uv = cam @ shots.K.transpose(1, 2)
     uv = uv[..., :2] / uv[..., 2:]
-    depth, column, triangle = covered(key, uv.clamp(0, shots.size[0] - .51), shots.size,
+    depth, column, triangle = covered(key, uv.clamp(0, shots.shape[0] - .51), shots.shape,
                                       len(people.crowd.faces))
     gap = (1 - depth / cam[..., 2]).clamp(min=0) * cam.norm(dim=-1)
     limb = belongs(people.skeleton).to(uv.device)[torch.arange(len(people.skeleton), device=uv.device),
                                    part.to(uv.device)[people.crowd.faces[triangle, 0]]]
-    inside = ((uv >= 0) & (uv < shots.size[0])).all(-1) & (cam[..., 2] > .05)
+    inside = ((uv >= 0) & (uv < shots.shape[0])).all(-1) & (cam[..., 2] > .05)
     visible = inside & (gap < .22) & ((limb & (column == 0)) | (gap < .02))
     return dict(joints=cam * 1000, uv=uv, hidden=gap, visible=visible)
 
@@ -95,7 +94,7 @@ def _dressed(people, actors):
     raise ImportError('layers are painted with warp-lang: pip install "solopose[synth]"')
 
 def _painted(people, dressed, shots, lights):
-    "Layers, what covers them, and their light, as of `paint` and `lit_for`."
+    "Layers, what covers them, and their light."
     (crowd, wardrobe, wears), closed = dressed, len(people.body.faces)
     light = crowd.lit_for(shots, _tensors(lights, len(shots), people.device), closed=closed)
     return *crowd.paint(shots, wardrobe, wears, light, people.bank, closed), light
@@ -131,7 +130,7 @@ def over(
 # %% ../../nbs/synth/28a_layers.ipynb #8f8c8308
 def _behind(rng, people, shots, number):
     "Linear colours (F, h / 2, w / 2, 3) of environment map `number`, or of a random photo if it is -1."
-    real, (h, w) = people.bank.real, shots.size
+    real, (h, w) = people.bank.real, shots.shape
     if number >= 0: return real.view(number, shots.directions(step=2, first=.5))
     cuts = [real.crop(rng, h // 2) for _ in range(len(shots) if people.scene.single else 1)]
     light = (torch.as_tensor(np.stack(cuts)).to(people.device).float() / 255) ** GAMMA
@@ -158,7 +157,7 @@ def surface_truth(
     part, # control that moves each vertex most, (V,)
     step:int=4): # every so many pixels
     "What every fourth pixel sees of the person, (F, h / 4, w / 4, 4) int8, as of `clip`."
-    (h, w), s = shots.size, slice(step // 2, None, step)
+    (h, w), s = shots.shape, slice(step // 2, None, step)
     y, x = torch.meshgrid(*(torch.arange(n, device=key.device)[s] + .5 for n in (h, w)), indexing='ij')
     places = torch.stack([x, y], -1).reshape(1, -1, 2).expand(len(shots), -1, 2)
     depth, column, triangle = covered(key, places, (h, w), len(people.crowd.faces))

@@ -86,24 +86,29 @@ def _grain(rng, x):
     return table.repeat(-(-(start + n) // len(table)))[start:start + n].reshape(x.shape)
 
 # %% ../../nbs/synth/27c_lens.ipynb #afd869e4
+def _blob(rng, x, y, frames):
+    "Mask (F, h, w) of something round or square that moves a little; places x and y (h, w) in 0..1."
+    c, r, v = rng.random(2), rng.uniform(.05, .28, 2), rng.normal(0, .006, 2)
+    th, s = rng.normal(0, .5), torch.arange(frames, device=x.device)[:, None, None]
+    dx, dy = x - c[0] - v[0] * s, y - c[1] - v[1] * s
+    u, w = (dx * np.cos(th) + dy * np.sin(th)) / r[0], (dy * np.cos(th) - dx * np.sin(th)) / r[1]
+    return torch.maximum(u.abs(), w.abs()) < 1 if rng.random() < .5 else u ** 2 + w ** 2 < 1
+
+# %% ../../nbs/synth/27c_lens.ipynb #e9af08d4
 def _patch(rng, size, frames, bank):
     "Something just before the lens: mask (F, h, w) and colours (3, h, w)."
     at = torch.arange(size, device=bank.device) / size
     y, x = torch.meshgrid(at, at, indexing='ij')
-    c, r, v = rng.random(2), rng.uniform(.05, .28, 2), rng.normal(0, .006, 2)
-    th, s = rng.normal(0, .5), torch.arange(frames, device=bank.device)[:, None, None]
-    dx, dy = x - c[0] - v[0] * s, y - c[1] - v[1] * s
-    u, w = (dx * np.cos(th) + dy * np.sin(th)) / r[0], (dy * np.cos(th) - dx * np.sin(th)) / r[1]
-    mask = torch.maximum(u.abs(), w.abs()) < 1 if rng.random() < .5 else u ** 2 + w ** 2 < 1
+    mask = _blob(rng, x, y, frames)
     kind = str(rng.choice(['poster', 'plaster', 'leaves', 'plain', 'weave', 'stripes']))
     a, b = (torch.tensor(cloth_tone(rng), device=bank.device).float() for _ in 'ab')
     tile = torch.full((size * size,), int(rng.choice(bank.kinds[kind])), device=bank.device)
-    return mask, (a + (b - a) * bank.look(tile, x.reshape(-1) * 2,
-                                          y.reshape(-1) * 2)).T.reshape(3, size, size)
+    look = bank.look(tile, x.reshape(-1) * 2, y.reshape(-1) * 2)
+    return mask, (a + (b - a) * look).T.reshape(3, size, size)
 
 # %% ../../nbs/synth/27c_lens.ipynb #e7a7912d
 def _soften(x, k, dim):
-    "Mix each value along an axis with its neighbours: k = 1 is the mean of three."
+    "Mix values with their neighbours: k = 1 is a mean."
     n, out = x.shape[dim], x * (1 - 2 * k / 3)
     out.narrow(dim, 0, n - 1).add_(x.narrow(dim, 1, n - 1), alpha=k / 3)
     out.narrow(dim, 1, n - 1).add_(x.narrow(dim, 0, n - 1), alpha=k / 3)
@@ -111,26 +116,33 @@ def _soften(x, k, dim):
     return out
 
 # %% ../../nbs/synth/27c_lens.ipynb #a09fc0d6
+def _flare(rng, x, across, down):
+    "A warm spot; places (h, w) in -1..1."
+    colour = torch.tensor([1., .9, .65], device=x.device)[:, None, None]
+    strength = float(rng.uniform(.3, 2))
+    away = (across - rng.uniform(-1, 1)) ** 2 + (down - rng.uniform(-1, .3)) ** 2
+    return x + strength * torch.exp(-away / rng.uniform(.05, .6)) * colour
+
+# %% ../../nbs/synth/27c_lens.ipynb #b895aaad
+def _low_res(rng, x, scale):
+    "Pictures that were smaller once."
+    (h, w), resize, s = x.shape[-2:], torch.nn.functional.interpolate, rng.uniform(*scale)
+    return resize(resize(x, (int(h * s), int(w * s)), mode='area'), (h, w), mode='bilinear')
+
+# %% ../../nbs/synth/27c_lens.ipynb #c1bc84cb
 def _optics(rng, x, scene):
     "Flare, vignette, low resolution and defocus on linear pictures (F, 3, h, w)."
-    (h, w), resize = x.shape[-2:], torch.nn.functional.interpolate
-    y_, x_ = torch.meshgrid(torch.linspace(-1, 1, h, device=x.device),
-                            torch.linspace(-1, 1, w, device=x.device), indexing='ij')
-    if rng.random() < scene.flare:
-        colour = torch.tensor([1., .9, .65], device=x.device)[:, None, None]
-        strength = float(rng.uniform(.3, 2))
-        away = (x_ - rng.uniform(-1, 1)) ** 2 + (y_ - rng.uniform(-1, .3)) ** 2
-        x = x + strength * torch.exp(-away / rng.uniform(.05, .6)) * colour
-    if rng.random() < scene.vignette: x = x * (1 - rng.uniform(.1, .35) * (x_ ** 2 + y_ ** 2))
-    if rng.random() < scene.low_res:
-        s = rng.uniform(*scene.low_scale)
-        x = resize(resize(x, (int(h * s), int(w * s)), mode='area'), (h, w), mode='bilinear')
+    line = lambda n: torch.linspace(-1, 1, n, device=x.device)
+    down, across = torch.meshgrid(*map(line, x.shape[-2:]), indexing='ij')
+    if rng.random() < scene.flare: x = _flare(rng, x, across, down)
+    if rng.random() < scene.vignette: x = x * (1 - rng.uniform(.1, .35) * (across ** 2 + down ** 2))
+    if rng.random() < scene.low_res: x = _low_res(rng, x, scene.low_scale)
     if rng.random() < scene.defocus: x = _soften(_soften(x, k := rng.uniform(.2, 1), -1), k, -2)
     return x
 
 # %% ../../nbs/synth/27c_lens.ipynb #d249d1d6
 def _tone(x, gamma, contrast=0.):
-    "The tone curve x^(1/gamma) on 0..1, bent towards an S, from a table."
+    "The curve x^(1/gamma), bent towards an S, from a table."
     table = torch.linspace(0, 1, 4097, device=x.device) ** (1 / gamma)
     table = table + contrast * (3 * table ** 2 - 2 * table ** 3 - table)
     i = x.clamp(0, 1).mul_(4096).int()

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from .bodies import LIMITS
+from .rig import LIMITS
 
 # %% ../../nbs/synth/21g_limbs.ipynb #22cd0014
 def _limits(keys):
@@ -113,7 +113,7 @@ def _equations(limb, x, parent, side, rotations, directions):
 
 # %% ../../nbs/synth/21g_limbs.ipynb #22cd0032
 def _solve(H, b):
-    "y with H y = b, for symmetric positive H (n, n, N): elimination, all frames at once."
+    "y with H y = b, H (n, n, N) positive definite."
     H, b = H.copy(), b.copy()
     for i in range(len(b)):
         for j in range(i + 1, len(b)):

@@ -38,7 +38,7 @@ def to_8bit(
 # %% ../../nbs/synth/23a_maplight.ipynb #6f319aa7
 def polynomials(
     n): # unit vectors, (..., 3), array or tensor
-    "The nine polynomials of a direction, (..., 9): 1, x, y, z, xy, yz, xz, 3z²-1, x²-y²."
+    "The polynomials of a direction, (..., 9): 1, x, y, z, xy, yz, xz, 3z²-1, x²-y²."
     x, y, z = n[..., 0], n[..., 1], n[..., 2]
     stack = torch.stack if torch.is_tensor(n) else np.stack
     return stack([0 * x + 1, x, y, z, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y], -1)
@@ -48,12 +48,20 @@ _HARMONIC = np.array([.282095, *[.488603] * 3, *[1.092548] * 3, .315392, .546274
 _COSINE = np.array([1., *[2 / 3] * 3, *[1 / 4] * 5])  # what max(0, cos) leaves of them, over pi
 def ambient_light(
     light): # a map, linear, (h, w, 3)
-    "Coefficients (9, 3): `polynomials(n)` times these is the light of a white matt surface with normal n."
+    "Coefficients (9, 3): `polynomials(n)` times these is the light on normal n."
     d, area = map_directions(*light.shape[:2])
     moments = np.einsum('hwk,hwc,hw->kc', polynomials(d), light, np.broadcast_to(area, light.shape[:2]))
     return moments * (_HARMONIC ** 2 * _COSINE)[:, None]
 
 # %% ../../nbs/synth/23a_maplight.ipynb #600da46a
+def _glare(light, d, bound, reach):
+    "What is brighter than `bound` near the brightest spot of a map, (h, w, 3)."
+    luma = light @ LUMA
+    cap = bound * np.minimum(luma, np.quantile(luma, .98)).mean()
+    near = (d * d[np.unravel_index(luma.argmax(), luma.shape)]).sum(-1) > np.cos(np.radians(reach))
+    return np.where(near & (luma > cap), 1 - cap / np.maximum(luma, cap), 0.)[..., None] * light
+
+# %% ../../nbs/synth/23a_maplight.ipynb #9d89aaeb
 def split_sun(
     light, # a map, linear, (h, w, 3)
     bound:float=4., # brightness over the mean where a sun begins
@@ -61,10 +69,7 @@ def split_sun(
     """The map without its sun, (h, w, 3), and the sun: direction (3,), light on a surface that faces it
     (3,), radius rad."""
     d, area = map_directions(*light.shape[:2])
-    luma = light @ LUMA
-    cap = bound * np.minimum(luma, np.quantile(luma, .98)).mean()
-    near = (d * d[np.unravel_index(luma.argmax(), luma.shape)]).sum(-1) > np.cos(np.radians(reach))
-    over = np.where(near & (luma > cap), 1 - cap / np.maximum(luma, cap), 0.)[..., None] * light
+    over = _glare(light, d, bound, reach)
     weight = (over @ LUMA) * area
     if weight.sum() < 1e-9: return light, np.array([0., 0., 1.]), np.zeros(3), 0.
     middle = (weight[..., None] * d).sum((0, 1)) / weight.sum()

@@ -36,13 +36,12 @@ def _sheet(rings, points, closed, first):
     return np.concatenate([np.stack(x, -1).reshape(-1, 3)
                            for x in ((a, b, a + points), (b, b + points, a + points))]) + first
 
-# %% ../../nbs/synth/23c_meshes.ipynb #8bd50a49
+# %% ../../nbs/synth/23c_meshes.ipynb #735a74cf
 def _ring(th, rx, y0, y1, z, wider):
     "A ring (n, 3) of a skirt at height z, at angles th, around a body rx wide and from y0 to y1 deep, m."
     y = (y0 + y1) / 2 + ((y1 - y0) / 2 + .012 + wider) * np.sin(th)
     return np.stack([(rx + .012 + wider) * np.cos(th), y, np.full(len(th), z)], 1)
 
-# %% ../../nbs/synth/23c_meshes.ipynb #735a74cf
 def _skirt(v, heads, legs, hem, flare):
     """A skirt around rest vertices v (V, 3) of hips and `legs` (mask), down to height `hem` m: points (N, 3),
     share of the thighs (N,), share of the left one (N,)."""
@@ -96,7 +95,30 @@ def _spread(m, e):
     np.minimum.at(out, e[:, 1], m[e[:, 0]])
     return out
 
-# %% ../../nbs/synth/23c_meshes.ipynb #1ec8cd15
+# %% ../../nbs/synth/23c_meshes.ipynb #8c4c1343
+def _whole(f):
+    "Which triangles have three different corners."
+    return (f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 2] != f[:, 0])
+
+def _edges_to_go(v, f, length, kind, rng):
+    "Short edges that can go at once, (E, 2); the first stays."
+    e = _edges(f)
+    d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
+    short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
+    return e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
+
+# %% ../../nbs/synth/23c_meshes.ipynb #431f27f8
+def _collapsed(v, f, go):
+    "Triangles after edges have gone; none may turn over."
+    onto = np.arange(len(v))
+    onto[go[:, 1]] = go[:, 0]
+    a, b = _cross(v, f), _cross(v, onto[f])
+    flips = (a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    stay = np.unique(f[_whole(onto[f]) & flips])
+    onto[stay] = stay
+    return onto[f][_whole(onto[f])]
+
+# %% ../../nbs/synth/23c_meshes.ipynb #40da086f
 def coarsen(
     vertices, # of the mean body, (V, 3) m
     faces, # triangles, (F, 3)
@@ -105,20 +127,7 @@ def coarsen(
     "Vertices that stay (N,) and triangles (M, 3) between them, as numbers of the ones that stay."
     v, f, rng = np.asarray(vertices, float), np.asarray(faces), np.random.default_rng(0)
     for _ in range(40):
-        e = _edges(f)
-        d = np.linalg.norm(v[e[:, 0]] - v[e[:, 1]], axis=1) / np.minimum(length[e[:, 0]], length[e[:, 1]])
-        short = (d < 1) & (kind[e[:, 0]] == kind[e[:, 1]])
-        go = e[short][_independent(e[short], rng.random(short.sum()), len(v), e)]
-        onto = np.arange(len(v))
-        onto[go[:, 1]] = go[:, 0]
-        new = onto[f]
-        flat = (new[:, 0] == new[:, 1]) | (new[:, 1] == new[:, 2]) | (new[:, 2] == new[:, 0])
-        a, b = _cross(v, f), _cross(v, new)
-        turned = ~flat & ((a * b).sum(1) <= .3 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        onto[np.unique(f[turned])] = np.unique(f[turned])
-        new = onto[f]
-        f, before = new[(new[:, 0] != new[:, 1]) & (new[:, 1] != new[:, 2])
-                        & (new[:, 2] != new[:, 0])], len(f)
+        before, f = len(f), _collapsed(v, f, _edges_to_go(v, f, length, kind, rng))
         if len(f) > .99 * before: break
     keep = np.unique(f)
     number = np.full(len(v), -1)

@@ -6,21 +6,21 @@
 __all__ = ['WORST', 'split_of', 'check_fit', 'build_motion_pack', 'MotionPack', 'solopose_motions']
 
 # %% ../../nbs/synth/22_mocap.ipynb #f3e31e02
-import hashlib, json, sys
+import hashlib, json
 from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from ..files import whole_file
-from .bodies import ANGLES
+from .rig import ANGLES
 from .deepmimic import READERS, read_motion
 from .motion import Motion, draw_motion
 from .motion_text import CaptureError, read_text
 from .retarget import LEG, fit_report, retarget
-from .roles import find_roles
 
 # %% ../../nbs/synth/22_mocap.ipynb #6adeba39
 def split_of(
@@ -104,6 +104,14 @@ def _part_name(file, folder, fps, kw):
     return file.relative_to(folder).as_posix().replace('/', '__') + f'@{fps:g}{options}.fit.safetensors'
 
 # %% ../../nbs/synth/22_mocap.ipynb #135723d8
+def _keep_part(f, part, fps, kw):
+    "Write the fitted take of a file, unless it is there; why it cannot be used, None if it can."
+    if part.exists(): return None
+    try: fitted = _fitted_take(f, fps, kw)
+    except (ValueError, OSError, MemoryError) as e: return _reason(e, f)
+    _keep_take(*fitted, part)
+
+# %% ../../nbs/synth/22_mocap.ipynb #6f203f05
 def build_motion_pack(
     folder, # with .bvh, .amc (and .asf), .txt or .json files, at any depth
     path, # pack to write (safetensors)
@@ -116,14 +124,9 @@ def build_motion_pack(
     parts.mkdir(parents=True, exist_ok=True)
     for f in tqdm(files, desc='motions'):
         part = parts / _part_name(f, folder, fps, kw)
-        if not part.exists():
-            try:
-                fitted = _fitted_take(f, fps, kw)
-            except (ValueError, OSError, MemoryError) as e:
-                left.append((f, _reason(e, f)))
-                continue
-            _keep_take(*fitted, part)
-        done.append(part)
+        why = _keep_part(f, part, fps, kw)
+        if why is None: done.append(part)
+        else: left.append((f, why))
     if not done:
         _remove(parts, only_empty=True)
         raise CaptureError(f'{folder}: none of its {len(files)} files could be used; the first: {left[0][1]}')
@@ -259,7 +262,7 @@ def _say(left, path):
     print(f'{path}: {len(pack)} takes, {minutes:.1f} minutes, {Path(path).stat().st_size / 1e6:.1f} MB')
 
 # %% ../../nbs/synth/22_mocap.ipynb #52a622e1
-@call_parse
+@command
 def solopose_motions(
     folder:Param('folder with motion files, at any depth', str),
     out:Param('pack to write', str)='motions.safetensors',
@@ -268,14 +271,8 @@ def solopose_motions(
     unit:Param('of the files: m, cm, mm, inch, cmu or mm in one unit; told by the legs if left out', str)='',
     up:Param('axis that points up in the files, such as z; told by the motion if left out', str)=''):
     "Read BVH, ASF/AMC and DeepMimic files of a folder into a motion pack"
-    try:
-        if not 1 <= fps <= 1000:
-            raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
-        kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
-        _say(build_motion_pack(folder, out, fps, **kw), out)
-    except (ValueError, OSError) as e:
-        print(f'solopose_motions: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('solopose_motions: interrupted; run it again to go on', file=sys.stderr)
-        sys.exit(130)
+    if not 1 <= fps <= 1000: raise CaptureError(f'--fps {fps:g}: between 1 and 1000')
+    kw = {k: v for k, v in dict(names=_read_names(names), unit=unit, up=up).items() if v}
+    try: left = build_motion_pack(folder, out, fps, **kw)
+    except KeyboardInterrupt: raise KeyboardInterrupt('interrupted; run it again to go on') from None
+    _say(left, out)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 from scipy.interpolate import CubicSpline
-from .bodies import ANGLES, CONTROLS, forward_kinematics
+from .bodies import CONTROLS
+from .rig import ANGLES, forward_kinematics
 from .gaits import random_motion, wide_motion
 from .poses import _HIGH, _LOW
 
@@ -87,7 +88,7 @@ def on_floor(
     pack, # BodyPack
     person:int, # body that moves
     motion:Motion): # its movement
-    "World rotations (T, 19, 3, 3) and positions (T, 19, 3), m, of a body that stands on the floor z = 0."
+    "Rotations (T, 19, 3, 3), positions (T, 19, 3), m, z = 0."
     R, at = forward_kinematics(pack.heads[person], motion.angles)
     path = foot_lock(pack, person, R, at, motion.path)
     path[:, 2] -= _lowest(pack, person, R, at)

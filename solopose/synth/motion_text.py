@@ -17,7 +17,7 @@ class CaptureError(ValueError):
 # %% ../../nbs/synth/21a_motion_text.ipynb #22ca0082
 def read_text(
     path): # of a file
-    "The text of a file; a missing one and a folder are refused in one line."
+    "The text of a file, or a CaptureError."
     path = Path(path)
     if not path.exists():
         raise CaptureError(f'{path}: no such file')

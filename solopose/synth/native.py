@@ -50,29 +50,31 @@ def names_of(
         all_ = [(f'd{1 + i % 30:02}', f'g{g}_sBM_m{g}{i % 6}_ch{1 + i // 10:02}') for i in range(300)
                 for g in [('BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB')[i % 10]]]
     else: all_ = [(s, a) for a in acts[dataset] for s in who[dataset]]
-    if n > len(all_): raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
+    if n > len(all_):
+        raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
     return all_[:n]
 
 # %% ../../nbs/synth/29_native.ipynb #5ef52982
-def _draft(people, dataset, folder, i, seconds, seed, size):
-    "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ...; joints come last."
+def _draw_draft(people, dataset, folder, i, seconds, seed, size):
+    "Draw one take into a draft folder; its joints come last."
     from solopose.video.write import write_video
-    folder = Path(folder)
-    subject, action = names_of(dataset, i + 1)[i]
-    if not (folder / 'joints.npy').exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        one = copy.copy(people)
-        subjects = list(dict.fromkeys(s for s, _ in names_of(dataset, i + 1)))
-        number, fps = list(LABS).index(dataset), LABS[dataset]['fps']
-        one.people = [people.people[(subjects.index(subject) + 3 * number) % len(people.people)]]
-        take = one.take((seed, number, i), lab_cameras(dataset, size), fps, seconds)
-        for k, f in enumerate(take['frames']): write_video(folder / f'{k}.mp4', f, fps)
-        np.save(folder / '.joints.npy', take['joints'])
-        (folder / '.joints.npy').replace(folder / 'joints.npy')
-    videos = [folder / f'{k}.mp4' for k in range(LABS[dataset]['n'])]
-    return subject, action, np.load(folder / 'joints.npy'), videos
+    folder.mkdir(parents=True, exist_ok=True)
+    subjects = list(dict.fromkeys(s for s, _ in names_of(dataset, i + 1)))
+    number, fps, one = list(LABS).index(dataset), LABS[dataset]['fps'], copy.copy(people)
+    who = subjects.index(names_of(dataset, i + 1)[i][0]) + 3 * number
+    one.people = [people.people[who % len(people.people)]]
+    take = one.take((seed, number, i), lab_cameras(dataset, size), fps, seconds)
+    for k, f in enumerate(take['frames']): write_video(folder / f'{k}.mp4', f, fps)
+    np.save(folder / '.joints.npy', take['joints'])
+    (folder / '.joints.npy').replace(folder / 'joints.npy')
 
 # %% ../../nbs/synth/29_native.ipynb #013c986d
+def _draft(people, dataset, folder, i, seconds, seed, size):
+    "One take in a draft folder: joints.npy (T, 15, 3) mm and 0.mp4, 1.mp4, ..."
+    if not (folder / 'joints.npy').exists(): _draw_draft(people, dataset, folder, i, seconds, seed, size)
+    videos = [folder / f'{k}.mp4' for k in range(LABS[dataset]['n'])]
+    return *names_of(dataset, i + 1)[i], np.load(folder / 'joints.npy'), videos
+
 def record(
     people, # `People` of the synthetic stream
     dataset:str, # key of `LABS`
@@ -90,7 +92,22 @@ def record(
     return [Recorded(s, a, float(LABS[dataset]['fps']), joints, cameras, videos)
             for s, a, joints, videos in drafts]
 
-# %% ../../nbs/synth/29_native.ipynb #75275b8d
+# %% ../../nbs/synth/29_native.ipynb #0acdefda
+def _begin_draft(draft, **asked):
+    "Make the folder; ValueError for other settings."
+    note = draft / 'asked.json'
+    if note.exists() and (old := json.loads(note.read_text())) != asked:
+        raise ValueError(f'{draft} was begun with {old}, not {asked}; remove it or ask for the same')
+    draft.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(asked))
+
+def _write_tree(dataset, folder, recorded):
+    "Takes in the files of a data set."
+    shutil.rmtree(folder, ignore_errors=True)
+    files = import_module(f"solopose.data.{dict(mpi='mpi_files').get(dataset, dataset)}")
+    getattr(files, f'write_{dataset}')(folder, recorded)
+
+# %% ../../nbs/synth/29_native.ipynb #f2c28b34
 def write_native(
     people, # `People` of the synthetic stream
     dataset:str, # key of `LABS`
@@ -103,17 +120,9 @@ def write_native(
     root, draft = Path(root), Path(root).with_name(f'.{Path(root).name}.draft')
     if root.exists(): return root
     lab_cameras(dataset, size), names_of(dataset, takes)  # complain before anything is drawn
-    asked = dict(takes=takes, seconds=seconds, seed=seed, size=size)
-    note = draft / 'asked.json'
-    if note.exists() and (old := json.loads(note.read_text())) != asked:
-        raise ValueError(f'{draft} was begun with {old}, not {asked}; remove it or ask for the same')
-    draft.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(asked))
-    recorded, new = record(people, dataset, draft, takes, seconds, seed, size), draft / 'tree'
-    shutil.rmtree(new, ignore_errors=True)
-    files = import_module(f"solopose.data.{dict(mpi='mpi_files').get(dataset, dataset)}")
-    getattr(files, f'write_{dataset}')(new, recorded)
-    new.rename(root)
+    _begin_draft(draft, takes=takes, seconds=seconds, seed=seed, size=size)
+    _write_tree(dataset, draft / 'tree', record(people, dataset, draft, takes, seconds, seed, size))
+    (draft / 'tree').rename(root)
     shutil.rmtree(draft)
     return root
 

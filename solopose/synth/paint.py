@@ -32,7 +32,7 @@ def _sunlit(depth: wp.array(dtype=wp.int64, ndim=2), f: int, cells: int, axes: w
         if z >= here: got += 0.25
     return got
 
-# %% ../../nbs/synth/26b_paint.ipynb #c9288e53
+# %% ../../nbs/synth/26b_paint.ipynb #3adab2f1
 @wp.func
 def _tile(texels: wp.array(dtype=wp.uint8, ndim=2), start: wp.array(dtype=wp.int64), per_tile: int, size: int,
           levels: int,
@@ -45,7 +45,6 @@ def _tile(texels: wp.array(dtype=wp.uint8, ndim=2), start: wp.array(dtype=wp.int
     k = tile * per_tile + int(start[level]) + wp.min(i * s + j, s * s - 1)
     return wp.vec3(float(texels[k, 0]), float(texels[k, 1]), float(texels[k, 2])) / 255.0
 
-# %% ../../nbs/synth/26b_paint.ipynb #3adab2f1
 @wp.func
 def _ambient(a: wp.array(dtype=wp.vec3, ndim=2), f: int, n: wp.vec3):
     "Light on a surface with normal n, from the nine polynomials."
@@ -62,7 +61,7 @@ class _Bodies:
     faces: wp.array(dtype=wp.int32)
     count: int # triangles of a body
 
-# %% ../../nbs/synth/26b_paint.ipynb #06a63cba
+# %% ../../nbs/synth/26b_paint.ipynb #5057a72c
 @wp.struct
 class _Cloth:
     rest: wp.array(dtype=wp.vec3, ndim=2)
@@ -76,7 +75,6 @@ class _Cloth:
     size: int
     levels: int
 
-# %% ../../nbs/synth/26b_paint.ipynb #5057a72c
 @wp.struct
 class _Light:
     ambient: wp.array(dtype=wp.vec3, ndim=2)
@@ -172,7 +170,7 @@ def _paint(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, nd
             out[f, y, x, c] = wp.uint8(255.0 * wp.pow(wp.clamp(rgb[c], 0.0, 1.0), 1.0 / 2.2) + 0.5)
         out[f, y, x, 3] = wp.uint8(255.0 * float(covered) / 4.0)
 
-# %% ../../nbs/synth/26b_paint.ipynb #7ce896ea
+# %% ../../nbs/synth/26b_paint.ipynb #e0a96854
 def _cloth(wardrobe, bank):
     "The wardrobe and the texture bank as the kernels read them."
     c = _Cloth()
@@ -190,7 +188,6 @@ def _lights(light, depth, axes, balls, cells):
     s.depth, s.axes, s.balls, s.cells = _as(depth), _as(axes, wp.mat33), _as(balls, wp.vec4), cells
     return s
 
-# %% ../../nbs/synth/26b_paint.ipynb #e0a96854
 @patch
 def lit_for(self:RayCaster,
     shots:CameraBatch, # pictures
@@ -211,7 +208,7 @@ def paint(self:RayCaster,
     closed:int=0): # the first so many triangles form a closed surface
     """RGBA pictures (F, h, w, 4) uint8, straight alpha, and what was covered at twice the size (F, 4 h w),
     as of `cover`."""
-    (h, w), bodies = shots.size, _Bodies()
+    (h, w), bodies = shots.shape, _Bodies()
     px = self.projected(shots, 2.)
     key = self.cover(px, shots.cast, 2 * h, 2 * w, closed)
     bodies.points, bodies.normals = _as(self.points, wp.vec3), _as(self.normals, wp.vec3)
@@ -254,7 +251,7 @@ def ground(self:RayCaster,
     contacts, # points that may touch the floor, (F, C, 3), m
     lights): # of `lit_for`
     "Share of its light that the floor z = 0 keeps behind the bodies, (F, h / 2, w / 2)."
-    h, w = shots.size
+    h, w = shots.shape
     out = torch.empty(len(shots), h // 2, w // 2, device=self.device)
     _launch(self, _ground, out.shape, _as(shots.rays, wp.mat33), _as(shots.eye, wp.vec3),
             _as(contacts, wp.vec3), lights, 2., _as(out))

@@ -14,7 +14,8 @@ import torch
 from fastcore.basics import patch
 from ..skeleton import SKELETON
 from .backdrops import open_backdrops
-from .bodies import ANGLES, CONTROLS, BodyPack, body_keypoints, forward_kinematics
+from .bodies import CONTROLS, BodyPack
+from .rig import ANGLES, body_keypoints, forward_kinematics
 from .compose import compose, flow
 from .drawing import CameraBatch
 from .lens import finish
@@ -74,7 +75,7 @@ def motions_of(
     if not out.takes: raise ValueError(f'the motion pack has no take in its {kind!r} split')
     return out
 
-# %% ../../nbs/synth/28_people.ipynb #b25f8d06
+# %% ../../nbs/synth/28_people.ipynb #21429233
 @patch
 def motion(self:People,
     rng, # numpy Generator
@@ -85,7 +86,6 @@ def motion(self:People,
         m = draw_motion(rng, n, fps, self.motions, self.scene.captured)
         if self.kind == 'any' or m.source != 'procedural' or held_out(m) == (self.kind == 'test'): return m
 
-# %% ../../nbs/synth/28_people.ipynb #21429233
 @patch
 def _moved(self:People, rng, who, n, fps, single, moments):
     "A motion of a body: its name, turns R (n, 19, 3, 3), places at (n, 19, 3) and path (n, 3), m."
@@ -144,7 +144,7 @@ def belongs(
 def _seen(self:People, shots, hits, near, before, targets, part):
     """Metres before each keypoint and whether it is seen, (F, J) each. `part`: control of each vertex of
     the actor."""
-    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.size
+    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.shape
     cam = targets @ shots.R.transpose(1, 2) + shots.t[:, None]
     q = cam @ shots.K.transpose(1, 2)
     q = q[..., :2] / q[..., 2:]
@@ -154,10 +154,11 @@ def _seen(self:People, shots, hits, near, before, targets, part):
     thing = torch.where(inside & (near[f, y, x] < reach - gap - .02), reach - near[f, y, x], gap)
     gap = torch.where(inside & before[f, y, x], reach, thing)
     met = part.to(q.device)[self.crowd.faces[face.clamp(min=0).long(), 0]]
-    own = (who == 0) & belongs(self.skeleton).to(q.device)[torch.arange(len(self.skeleton), device=q.device), met]
+    joints = torch.arange(len(self.skeleton), device=q.device)
+    own = (who == 0) & belongs(self.skeleton).to(q.device)[joints, met]
     return gap, inside & (gap < .22) & (own | (gap < .02))
 
-# %% ../../nbs/synth/28_people.ipynb #9f895623
+# %% ../../nbs/synth/28_people.ipynb #5f8d5ef8
 @patch
 def _surface(self:People, shots, hits, before, part, pelvis, step=4):
     """What every fourth pixel sees of the actor, (F, h/4, w/4, 4) int8: its control + 1 (0: not the actor),
@@ -170,7 +171,6 @@ def _surface(self:People, shots, hits, before, part, pelvis, step=4):
     out = torch.cat([label[..., None].float(), (at * 100).round().clamp(-127, 127)], -1)
     return torch.where(mine[..., None], out, 0.).to(torch.int8)
 
-# %% ../../nbs/synth/28_people.ipynb #5f8d5ef8
 @patch
 def _stage(self:People, n):
     "A crowd with room for n bodies."
@@ -178,7 +178,7 @@ def _stage(self:People, n):
         self.crowd = new_bodies(self.tailor.rest, self.tailor.faces, n, self.device, self.how)
     return self.crowd
 
-# %% ../../nbs/synth/28_people.ipynb #3ac4a19b
+# %% ../../nbs/synth/28_people.ipynb #2779e647
 @patch
 def _aside(self:People, rng, away):
     "Where a bystander stands from the person, (3,) m; `away` points from the camera to the person."
@@ -187,7 +187,6 @@ def _aside(self:People, rng, away):
     beside = np.array([away[1], -away[0], 0])
     return (away * rng.uniform(-.3, 4) + rng.normal(0, 1., 3) + rng.choice([-1, 1]) * .5 * beside) * [1, 1, 0]
 
-# %% ../../nbs/synth/28_people.ipynb #2779e647
 @patch
 def _others(self:People, rng, me, eye, n):
     "Bystanders: actors set down beside the person, mostly further from the camera."
@@ -201,7 +200,7 @@ def _others(self:People, rng, me, eye, n):
         out.append(other)
     return out
 
-# %% ../../nbs/synth/28_people.ipynb #043a486c
+# %% ../../nbs/synth/28_people.ipynb #7a12d30a
 @patch
 def _dressed(self:People, actors, **kw):
     "Skin all bodies of all actors (body = actor * frames + frame): crowd, wardrobe, outfit of each body."
@@ -212,7 +211,6 @@ def _dressed(self:People, actors, **kw):
     crowd.skin(wardrobe.rest, wardrobe.normals, wardrobe.bones, wardrobe.weights, wears, maps, **kw)
     return crowd, wardrobe, wears
 
-# %% ../../nbs/synth/28_people.ipynb #7a12d30a
 PELVIS = SKELETON.joints.index('pelvis')
 _TOUCH = [SKELETON.joints.index(j) for j in ('l_ankle', 'r_ankle', 'l_wrist', 'r_wrist', 'l_knee', 'r_knee',
                                              'pelvis', 'head')]
@@ -233,7 +231,7 @@ def random_views(
     R, t = (np.concatenate([v[i] for v in views]) for i in (0, 1))
     return np.stack([v[2] for v in views]).repeat(n // len(views), 0), R, t
 
-# %% ../../nbs/synth/28_people.ipynb #290b197d
+# %% ../../nbs/synth/28_people.ipynb #6be01cce
 def part_of(
     outfit): # of an actor
     "Control that moves each vertex most, (V,)."
@@ -249,10 +247,9 @@ def batch_of(
     n, size = len(K), people.scene.size
     return CameraBatch(K, R, t, (size, size), np.arange(n)[:, None] + n * np.arange(actors), people.device)
 
-# %% ../../nbs/synth/28_people.ipynb #6be01cce
 @patch
 def _lights(self:People, rng, place, n):
-    "The light of n pictures in a place, as tensors."
+    "The light of n pictures."
     scene, many = self.scene, n if self.scene.single else 1
     known = backdrop_light(self.bank.real, place.map) if place.map >= 0 else None
     lights = [known or random_light(rng, scene) for _ in range(many)]

@@ -104,7 +104,7 @@ def _backdrop(rng, scene, bank):
     return int(rng.integers(len(bank.backdrops))), -1
 
 def _room(rng, scene, people, eyes):
-    "Corners of the smallest box that holds all points, and a random piece more, (3,) each, m."
+    "Corners (3,) of a box that holds all points, and a bit more, m."
     low, high = np.minimum(people.min(0), eyes.min(0)), np.maximum(people.max(0), eyes.max(0))
     low, high = low - rng.uniform(*scene.wall, 3) - .3, high + rng.uniform(*scene.wall, 3) * [1, 1, .5] + .3
     low[2] = 0.
@@ -133,7 +133,7 @@ def _materials(rng, scene, bank, kind, boxes):
 
 # %% ../../nbs/synth/27a_places.ipynb #1c021c50
 def _horizon(rng):
-    "Heights of three layers over the horizon, (3, 64), fields of view: hills, or steps like houses."
+    "Heights of three layers over the horizon, (3, 64): hills, or houses."
     heights = np.cumsum(rng.normal(0, 1, (3, 64)), 1)
     heights = (heights - heights.mean(1, keepdims=True)) / 12 + rng.uniform(-.2, .5, (3, 1))
     steps = rng.random(3) < .4

@@ -198,11 +198,10 @@ def _skin(rest: wp.array(dtype=wp.vec3, ndim=2), normals: wp.array(dtype=wp.vec3
     points[s, v] = x
     out[s, v] = wp.normalize(y)
 
-# %% ../../nbs/synth/26_raycast.ipynb #65234bea
+# %% ../../nbs/synth/26_raycast.ipynb #80497b5d
 def _as(x, dtype=None):
     return wp.from_torch(x.contiguous(), dtype=dtype) if dtype else wp.from_torch(x.contiguous())
 
-# %% ../../nbs/synth/26_raycast.ipynb #80497b5d
 class RayCaster(Bodies):
     "A crowd drawn by ray casting; `device` 'cpu' or 'cuda', everything stays there."
     def __init__(self,
@@ -219,8 +218,8 @@ class RayCaster(Bodies):
 # %% ../../nbs/synth/26_raycast.ipynb #f60521d1
 @patch
 def moved(self:RayCaster,
-    n:int|None=None): # how many bodies, the first ones (default all)
-    "Refit trees and balls to the vertices."
+    n:int|None=None): # how many bodies, the first ones; None: all
+    "Refit to the vertices."
     p = self.points[:n, ::5]  # every fifth vertex, and a hand's width more
     lo, hi = p.amin(1), p.amax(1)
     self.balls[:n, :3], self.balls[:n, 3] = (lo + hi) / 2, (hi - lo).norm(dim=-1) / 2 + .1
@@ -244,15 +243,14 @@ def skin(self:RayCaster,
     wp.launch(_skin, (n, rest.shape[1]), device=self.device, inputs=given + made)
     if refit: self.moved(n)
 
-# %% ../../nbs/synth/26_raycast.ipynb #e54ac956
+# %% ../../nbs/synth/26_raycast.ipynb #27f65d60
 @patch
 def _no_hits(self:RayCaster, shots):
     "Room for what each pixel sees: who, face, t, u, v, each (F, h, w)."
-    shape = (len(shots), *shots.size)
+    shape = (len(shots), *shots.shape)
     whole = [torch.empty(shape, dtype=torch.int32, device=self.device) for _ in ('who', 'face')]
     return whole + [torch.empty(shape, device=self.device) for _ in 'tuv']
 
-# %% ../../nbs/synth/26_raycast.ipynb #27f65d60
 @patch
 def trace_rays(self:RayCaster,
     shots:CameraBatch): # pictures to take
@@ -268,7 +266,7 @@ def trace_rays(self:RayCaster,
 def trace(self:RayCaster,
     shots:CameraBatch): # pictures to take
     "What each pixel sees, triangle by triangle: `Hits`."
-    (h, w), (f, b), n, out = shots.size, shots.cast.shape, len(self.faces), self._no_hits(shots)
+    (h, w), (f, b), n, out = shots.shape, shots.cast.shape, len(self.faces), self._no_hits(shots)
     key = torch.full((f, h * w), torch.iinfo(torch.int64).max, device=self.device)
     px = torch.empty(f, b, self.points.shape[1], 3, device=self.device)
     go = lambda kernel, dim, *x: wp.launch(kernel, dim, device=self.device, inputs=x)

@@ -9,7 +9,8 @@ __all__ = ['new_bodies', 'portrait']
 from functools import lru_cache
 import numpy as np
 import torch
-from .bodies import BodyPack, forward_kinematics, pose_mesh
+from .bodies import BodyPack
+from .rig import forward_kinematics, pose_mesh
 from .drawing import Rasterizer
 
 # %% ../../nbs/synth/26c_renderers.ipynb #ba4dedd0

@@ -9,7 +9,8 @@ __all__ = ['LEG', 'attention', 'fit_angles', 'leg_length', 'retarget', 'fit_repo
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from .bodies import ANGLES, CONTROLS, PARENT, _local, _pelvis_turn
+from .bodies import CONTROLS, PARENT
+from .rig import ANGLES, _local, _pelvis_turn
 from .capture import Capture, _unit_vector
 from .limbs import _LIMBS, _euler, _fit_limb, _limits, _steady
 from .motion import Motion
@@ -87,7 +88,7 @@ _UPPER = dict(arm=('chest', 'upperarm', 'forearm', 'elbow_flex', 'YXZ'),
 
 # %% ../../nbs/synth/21h_retarget.ipynb #22cd0039
 def _upper_angles(hinges, s, order, rotation):
-    "Angles (T, 3) of shoulder or hip, each spelled as the limits want it."
+    "Angles (T, 3) of shoulder or hip."
     keys = [f'{s}_{k}' for k, _, _ in hinges]
     sign = np.array([v if axis == 'x' else v * (-1 if s == 'l' else 1) for _, axis, v in hinges])
     low, high = np.sort(_limits(keys) * sign, 0)

@@ -45,7 +45,7 @@ _KNOWN = _known_names()
 
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0023
 def _named_roles(joints):
-    "Best joint of each role by its name: {role: index}."
+    "Best joint by name: {role: index}."
     found = {}
     for i, joint in enumerate(joints):
         for dropped, name in enumerate(_spellings(joint)):
@@ -101,6 +101,14 @@ def _inner_roles(out, parents):
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0031
 _CHAINS = (('thigh', 'shank', 'foot'), ('upperarm', 'forearm', 'hand'))
 
+# %% ../../nbs/synth/21b_roles.ipynb #46b8d8c2
+def _check_below(joints, parents, role, where, a, b):
+    "CaptureError unless joint b hangs below joint a."
+    if role[a] not in _above(parents, role[b])[1:]:
+        raise CaptureError(f"{where}: {joints[role[b]]!r}, taken for {b}, is not below "
+                           f"{joints[role[a]]!r} ({a}); "
+                           f"pass names={{'{b}': 'JOINT'}}")
+
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0032
 def _check_tree(joints, parents, role, where):
     "Is the forearm below the upper arm, and so on?"
@@ -108,10 +116,7 @@ def _check_tree(joints, parents, role, where):
         raise CaptureError(f'{where}: {list(parents).count(-1)} roots; write one file per person')
     pairs = [(f'{s}_{a}', f'{s}_{b}') for s in 'lr' for chain in _CHAINS for a, b in zip(chain, chain[1:])]
     for a, b in pairs:
-        if role[a] not in _above(parents, role[b])[1:]:
-            raise CaptureError(f"{where}: {joints[role[b]]!r}, taken for {b}, is not below "
-                               f"{joints[role[a]]!r} ({a}); "
-                               f"pass names={{'{b}': 'JOINT'}}")
+        _check_below(joints, parents, role, where, a, b)
 
 # %% ../../nbs/synth/21b_roles.ipynb #22ca0033
 _ROLES = {'head', 'neck', 'chest', 'pelvis', *(f'{s}_{k}' for s in 'lr' for k in (*_LIMBS, 'clavicle',

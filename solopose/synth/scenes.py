@@ -12,7 +12,7 @@ import torch
 from fastcore.basics import patch
 from ..skeleton import SKELETON
 from .maplight import LIGHT, polynomials
-from .bodies import _turn
+from .rig import _turn
 
 # %% ../../nbs/synth/27_scenes.ipynb #3869a5da
 @dataclass
@@ -137,7 +137,7 @@ def _lens_and_height(rng, scene):
     wrong = f'these ranges hold no camera of the {scene.cameras!r} side'
     raise ValueError(f"{ranges}: {wrong}; widen one, or take cameras='all'")
 
-# %% ../../nbs/synth/27_scenes.ipynb #066c9c07
+# %% ../../nbs/synth/27_scenes.ipynb #6eb520cd
 def _look(rng, centre, scene, distance, elevation):
     "A random view of a point: R (3, 3), t (3,) world to camera, m."
     az, el = np.radians(rng.uniform(*scene.azimuth)), np.radians(elevation)
@@ -151,7 +151,6 @@ def _look(rng, centre, scene, distance, elevation):
     R = _turn('z', np.clip(roll, -scene.roll_max, scene.roll_max)) @ R
     return R, -R @ eye
 
-# %% ../../nbs/synth/27_scenes.ipynb #6eb520cd
 def _crop(rng, uv, scene):
     "Side and middle of a square crop for image points (N, 2) of a person."
     low, high, x = uv.min(0), uv.max(0), rng.random()
@@ -172,8 +171,7 @@ def _at_desk(keypoints, scene):
 
 # %% ../../nbs/synth/27_scenes.ipynb #54640986
 def _turned_upright(rng, R, t, trunk, error):
-    """The view R, t rolled until the way of the trunk (2, 3) m, pelvis to neck, points up in the picture,
-    but for an error in degrees."""
+    "The view R, t rolled until the trunk (2, 3) m points up in the picture, but for an error, degrees."
     way = (R @ trunk[1] + t) - (R @ trunk[0] + t)
     lean = np.degrees(np.arctan2(way[0], -way[1]))
     T = _turn('z', -lean + rng.normal(0, error))

@@ -15,7 +15,7 @@ def frames_per_second(
     draw, # `clip`, `picture` or `layer` of `People`
     clips:int=12, # to draw
     seed:int=0): # of them
-    "Frames per second of this process's own time, after a warm-up."
+    "Frames per second of this process, after a warm-up."
     draw((seed, 0))
     start, n = time.process_time(), 0
     for i in range(1, clips + 1): n += len(draw((seed, i))['joints'])

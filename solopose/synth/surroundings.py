@@ -11,9 +11,9 @@ import torch
 from .drawing import CameraBatch, lit
 from .places import Place
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #4a22eca2
+# %% ../../nbs/synth/27b_surroundings.ipynb #f8be48cd
 def _inside(d, eye, lo, hi, floor_only):
-    "Leaving a box from inside: distance (F, h, w), axis (F, h, w)."
+    "Leaving a box: distance and axis (F, h, w)."
     bound = torch.where(d > 0, hi, lo)
     t = (bound - eye[:, None, None]) / torch.where(d.abs() < 1e-6, 1e-6, d)
     if floor_only:
@@ -21,7 +21,6 @@ def _inside(d, eye, lo, hi, floor_only):
         t[..., 2] = torch.where((d[..., 2] < -1e-4) & (t[..., 2] < 120), t[..., 2], 1e4)
     return t.min(-1)
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #f8be48cd
 def _corners(box):
     "The eight corners (8, 3) of a box (8,)."
     c, h, co, si = box[:3], box[3:6], box[6], box[7]
@@ -32,11 +31,11 @@ def _part(low, high, n, pad):
     "A slice of 0..n that holds low..high and a little more."
     return slice(int(np.clip(np.floor(low) - pad, 0, n)), int(np.clip(np.ceil(high) + pad, 0, n)))
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #5a6e0015
+# %% ../../nbs/synth/27b_surroundings.ipynb #46ad1a01
 def _extent(shots, box, pad=1):
     """Rows and columns that a box (8,) may cover in any of the pictures, as two slices; None if it is
     behind all of them."""
-    p, (H, W) = torch.tensor(_corners(box)).float().to(shots.device), shots.size
+    p, (H, W) = torch.tensor(_corners(box)).float().to(shots.device), shots.shape
     cam = p @ shots.R.transpose(1, 2) + shots.t[:, None]
     z = cam[..., 2]
     if not (z > .05).any(): return None
@@ -47,7 +46,6 @@ def _extent(shots, box, pad=1):
     rows, columns = _part(y0, y1, H, pad), _part(x0, x1, W, pad)
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #46ad1a01
 def _outside(d, eye, box):
     """Meeting a box from outside: distance (F, h, w), 1e4 where it is missed, axis, and the place on it
     (F, h, w, 3), box axes."""
@@ -60,12 +58,11 @@ def _outside(d, eye, box):
     t, axis = near.max(-1)
     return torch.where((t < far.amin(-1)) & (t > .05), t, 1e4), axis, o + d * t[..., None], d
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #9f86c856
+# %% ../../nbs/synth/27b_surroundings.ipynb #0673f347
 def _uv(p, axis):
     "Two coordinates on a plane across an axis, for points (..., 3)."
     return torch.where(axis == 0, p[..., 1], p[..., 0]), torch.where(axis == 2, p[..., 1], -p[..., 2])
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #53eb4d8c
 def _meet_room(place, shots, d):
     "Distance, material, u, v (each (F, h, w)) and normal (F, h, w, 3) of floor, ceiling and walls."
     on = lambda x: torch.as_tensor(np.asarray(x)).float().to(shots.device)
@@ -76,7 +73,6 @@ def _meet_room(place, shots, d):
     if not place.floor: m = torch.full_like(m, 7)
     return t, m, u, v, torch.nn.functional.one_hot(axis, 3) * -d.sign()
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #0673f347
 def _meet_box(box, number, d, eye, met):
     "Put a box before what was met in a part of the picture; `met` is changed."
     t, m, u, v, normal = met
@@ -89,8 +85,7 @@ def _meet_box(box, number, d, eye, met):
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #a7e38dc4
 def _meet(place, shots, d):
-    """Distance, material, coordinates u and v on it (each (F, h, w)) and normal (F, h, w, 3) of what every
-    ray meets."""
+    "Distance, material, u and v on it (F, h, w), normal (F, h, w, 3) of what rays meet."
     met = _meet_room(place, shots, d)
     for i, box in enumerate(place.boxes):
         part = _extent(shots, box)
@@ -103,7 +98,7 @@ def _meet(place, shots, d):
 def _bearing(d, shots):
     """Direction of each pixel from the middle of the first picture, right and up, in fields of view: two
     (F, h, w); and the field, rad."""
-    h, w = shots.size
+    h, w = shots.shape
     mid = shots.rays[0] @ torch.tensor([w / 2, h / 2, 1.], device=d.device)
     edge = shots.rays[0] @ torch.tensor([float(w), h / 2, 1.], device=d.device)
     mid = mid / mid.norm()
@@ -113,7 +108,7 @@ def _bearing(d, shots):
     x = torch.atan2((d * right).sum(-1), (d * mid).sum(-1))
     return x / fov, torch.asin((d * up).sum(-1).clamp(-1, 1)) / fov, fov
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #cf361eba
+# %% ../../nbs/synth/27b_surroundings.ipynb #41d33af2
 def _photo(place, bank, x, y):
     "Linear colours of a backdrop photo at bearings, (F, h, w, 3), folded back at its edges."
     photo = torch.as_tensor(bank.backdrops[place.photo]).to(x.device)
@@ -124,7 +119,6 @@ def _photo(place, bank, x, y):
     j = fold((.5 + x) * s + place.window[0] * (W - s), W)
     return (photo[i, j].float() / 255) ** 2.2
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #41d33af2
 def _pattern(place, bank, k, size, x, y, width):
     "Colours (F, h, w, 3) of material k at bearings, `size` tiles larger, for pictures of a width in px."
     n, tile = x.numel(), place.scale[k] * size
@@ -133,7 +127,7 @@ def _pattern(place, bank, k, size, x, y, width):
     a, b = torch.as_tensor(np.asarray(place.colours[k])).float().to(x.device)
     return a + (b - a) * mix.reshape(*x.shape, 3)
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #90ffca7d
+# %% ../../nbs/synth/27b_surroundings.ipynb #66440d6a
 def _skyline(place, shots, d, bank, x, y, fov):
     "Colours (F, h, w, 3) of the sky and of three layers before it."
     on = lambda values: torch.as_tensor(np.asarray(values)).float().to(d.device)
@@ -144,17 +138,16 @@ def _skyline(place, shots, d, bank, x, y, fov):
     for k in range(3):
         height, haze = on(place.horizon[k]), .6 - .28 * k
         top = height[i] + (height[i + 1] - height[i]) * (along - i)
-        layer = _pattern(place, bank, 4 + k, 3., x, y, shots.size[1])
+        layer = _pattern(place, bank, 4 + k, 3., x, y, shots.shape[1])
         out = torch.where((flat < top)[..., None], layer * (1 - haze) + sky[0] * haze, out)
     return out
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #66440d6a
 def _afar(place, shots, d, bank):
-    "Colours of what is far away, (F, h, w, 3)."
+    "Colours (F, h, w, 3) of what is far away."
     if place.map >= 0: return bank.real.view(place.map, d)
     x, y, fov = _bearing(d, shots)
     if place.photo >= 0: return _photo(place, bank, x, y)
-    if place.kind == 'flat': return _pattern(place, bank, 7, 1., x, y, shots.size[1])
+    if place.kind == 'flat': return _pattern(place, bank, 7, 1., x, y, shots.shape[1])
     return _skyline(place, shots, d, bank, x, y, fov)
 
 # %% ../../nbs/synth/27b_surroundings.ipynb #127a6d28
@@ -169,7 +162,7 @@ def _real_place(place, shots, bank):
     on = floor[..., None]
     return t, torch.where(on, .6 * colour, colour), torch.where(on, .4 * colour, 0.), points, floor
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #64cee6a1
+# %% ../../nbs/synth/27b_surroundings.ipynb #92e225f4
 def _surface(place, shots, d, met, light, bank):
     "Light of what is met, without and from the first sun, (F, h, w, 3) each."
     t, m, u, v, normal = met
@@ -183,7 +176,6 @@ def _surface(place, shots, d, met, light, bank):
     hard = albedo * of[3][..., 0, :] * (normal * of[2][..., 0, :]).sum(-1, keepdim=True).clamp(min=0)
     return lit(albedo, normal, *of, 0.), hard
 
-# %% ../../nbs/synth/27b_surroundings.ipynb #92e225f4
 def _with_sky(place, shots, d, met, light, bank, soft, hard):
     "The same with what is far away behind it, and haze before that."
     t, m = met[:2]

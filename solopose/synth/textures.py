@@ -36,8 +36,9 @@ def _weave(rng, n): return .35 * fractal(rng, n, rng.uniform(.3, 1.6))
 def _stripes(rng, n):
     y, x = _grid(n)
     k = int(rng.integers(2, 14))
-    return np.maximum(_wave(y, k),
-                      _wave(y + .1, k * int(rng.integers(1, 3))) * (rng.random() < .3)) if rng.random() < .7 else _wave(x, k)
+    if rng.random() >= .7: return _wave(x, k)
+    finer = _wave(y + .1, k * int(rng.integers(1, 3)))
+    return np.maximum(_wave(y, k), finer * (rng.random() < .3))
 def _checks(rng, n):
     y, x = _grid(n)
     k = int(rng.integers(3, 12))

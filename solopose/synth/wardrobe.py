@@ -51,7 +51,7 @@ MATERIALS = ('skin', 'hair', 'top', 'bottom', 'skirt', 'socks', 'shoes', 'eyes',
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #e2b112c7
 def _soft(mask, faces, times=5):
-    "A mask (V,) with its edge spread inwards over some rings of triangles, 0..1."
+    "A mask (V,) with an edge that fades inwards, 0..1."
     x = mask.float()
     for _ in range(times):
         total = torch.zeros_like(x).index_add_(0, faces.reshape(-1), x[faces].mean(1).repeat_interleave(3))
@@ -123,14 +123,13 @@ def _fabric(rng, bank, name, own):
     first = cloth_tone(rng) if own is None else own
     return tile, [np.cos(turn) / size, np.sin(turn) / size, *place], [first, second]
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #91277487
+# %% ../../nbs/synth/24_wardrobe.ipynb #46e6745c
 def _fabrics(rng, bank, skin, hair):
     "Tile, scale and colours of every material; skin and hair are nearly plain."
     out = [_fabric(rng, bank, k, _own_colours(rng, skin, hair).get(k)) for k in MATERIALS]
     tile, scale, colours = (torch.tensor(np.array(x)) for x in zip(*out))
     return tile, scale.float(), colours.float().clamp(0, 1)
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #46e6745c
 def _folds(rng, p, cells=(8., 22.)):
     "Smooth random waves over rest positions (V, 3), -1..1: the folds of loose cloth."
     k = torch.tensor(rng.standard_normal((3, 3))).float()
@@ -191,7 +190,7 @@ def _on_head(self:OutfitSampler, rng, cut, person, style):
 # %% ../../nbs/synth/24_wardrobe.ipynb #a66d64fe
 @patch
 def _cut(self:OutfitSampler, rng, person, style):
-    "Material and offset (m) of each vertex of the body, for a style: dict of choices."
+    "Material and offset (m) of each vertex."
     cut = _Cut(self.pack.vertices.shape[1])
     for k in ('eyes', 'brows', 'lips'): cut.wear(k, self.pack.region(k), 0.)
     self._below(rng, cut, style)
@@ -199,7 +198,7 @@ def _cut(self:OutfitSampler, rng, person, style):
     self._on_head(rng, cut, person, style)
     return cut.mat, cut.off
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #ff9887f2
+# %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
 @patch
 def _height(self:OutfitSampler, person):
     "Height of each vertex over the head's joint, in head units."
@@ -207,7 +206,6 @@ def _height(self:OutfitSampler, person):
     tall = float(self.pack.crown[person][2] - head[2])
     return (self.pack.vertices[person, :, 2].float() - float(head[2])) / tall
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #a5502ef3
 class _Sheets:
     "Points (N, 3), bones and weights (N, 4) of the sheets; folded into the pelvis until they are worn."
     def __init__(self, n, pelvis):
@@ -219,32 +217,35 @@ class _Sheets:
         self.points[part], self.bones[part] = torch.tensor(points).float(), torch.tensor(numbers)
         self.weights[part, :len(bones)] = torch.tensor(np.stack(weights, 1)).float()
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #ab9e7331
+# %% ../../nbs/synth/24_wardrobe.ipynb #8b5bcade
+@patch
+def _hang_skirt(self:OutfitSampler, rng, sheets, heads, v, style, place):
+    "Put a skirt into a place of the sheets."
+    names = list(CONTROLS)
+    hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
+    hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
+    p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
+    sheets.fill(place, p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
+
 @patch
 def _hang(self:OutfitSampler, rng, person, style, rest):
     "Skirt and long hair: points, bones and weights of the sheets."
-    names, heads, v = list(CONTROLS), self.pack.heads[person], rest.numpy()
+    heads, v = self.pack.heads[person], rest.numpy()
     n, first = self.curtain.stop - self.skirt.start, self.skirt.stop - self.skirt.start
     sheets = _Sheets(n, heads[0])
-    if style['legs'] == 'skirt':
-        hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
-        hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
-        p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
-        share = 1 - thigh, thigh * left, thigh * (1 - left)
-        sheets.fill(slice(0, first), p, ('pelvis', 'l_thigh', 'r_thigh'), share)
+    if style['legs'] == 'skirt': self._hang_skirt(rng, sheets, heads, v, style, slice(0, first))
     if style['hair'] == 'long':
         p, chest = _curtain(v, heads, self.pack.crown[person], self.back, rng.uniform(-.08, .22), .014)
         sheets.fill(slice(first, n), p, ('head', 'chest'), (1 - chest, chest))
     return sheets.points, sheets.bones, sheets.weights
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #74053f0c
+# %% ../../nbs/synth/24_wardrobe.ipynb #42f4944a
 def _style(rng, **style):
     "Choices of hair, sleeves, legs, feet, beard and hem, but for those made already."
     drawn = dict(hair=_pick(rng, HAIR), sleeves=_pick(rng, SLEEVES), legs=_pick(rng, LEGS),
                  feet=_pick(rng, FEET))
     return drawn | dict(beard=rng.random() < .16, hem=rng.uniform(.35, 1.7)) | style
 
-# %% ../../nbs/synth/24_wardrobe.ipynb #42f4944a
 @patch
 def _surface(self:OutfitSampler, rng, person, mat, off):
     "Rest vertices (V, 3) m of a dressed body: off the skin, and cloth in folds."
@@ -261,6 +262,15 @@ def _materials(self:OutfitSampler, mat):
     return torch.cat([mat, sheets])
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #f88c2dca
+def _dye_hair(rng, style, bank, tile, colours):
+    "A cap is cloth; shaved hair is nearly skin. Changes tiles and colours in place."
+    hair, skin = MATERIALS.index('hair'), MATERIALS.index('skin')
+    if style == 'cap':
+        tile[hair] = bank.kinds['weave'][0]
+        colours[hair] = torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
+    if style == 'shaved': colours[hair] = colours[hair] * .35 + colours[skin] * .65
+
+# %% ../../nbs/synth/24_wardrobe.ipynb #ef8b6c31
 @patch
 def dress(self:OutfitSampler,
     person:int, # which one of the pack
@@ -274,15 +284,10 @@ def dress(self:OutfitSampler,
     points, bones, weights = self._hang(rng, person, style, body)
     rest = torch.cat([body, points])
     tile, scale, colours = _fabrics(rng, bank, skin_tone(rng), hair_tone(rng))
-    hair = MATERIALS.index('hair')
-    if style['hair'] == 'cap':
-        tile[hair] = bank.kinds['weave'][0]
-        colours[hair] = torch.tensor(np.array([cloth_tone(rng)] * 2)).float()
-    if style['hair'] == 'shaved': colours[hair] = colours[hair] * .35 + colours[MATERIALS.index('skin')] * .65
+    _dye_hair(rng, style['hair'], bank, tile, colours)
     worn = ' '.join(str(v) for k, v in style.items() if k not in ('beard', 'hem', 'fit'))
     return Outfit(rest, _normals(rest, self.faces), torch.cat([self.bones, bones]),
-                  torch.cat([self.weights, weights]),
-                  self._materials(mat), tile, scale, colours, worn)
+                  torch.cat([self.weights, weights]), self._materials(mat), tile, scale, colours, worn)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #bb841f55
 @dataclass

@@ -91,7 +91,7 @@ class ZBuffer(Rasterizer):
 def trace(self:ZBuffer,
     shots:CameraBatch): # pictures to take
     "What each pixel sees: `Hits`."
-    shape = (len(shots), *shots.size)
+    shape = (len(shots), *shots.shape)
     who, face = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
     depth, u, v = np.full(shape, 1e4, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     faces, (R, t, K) = self.faces.int().numpy(), (x.float().numpy() for x in (shots.R, shots.t, shots.K))

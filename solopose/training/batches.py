@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from ..model import create_model
 from ..skeleton import SKELETON, SKELETONS
 from .pools import POOLS, Pool, augment_draws
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43c_batches.ipynb #56780e2b
 def rank_slice(
@@ -69,7 +70,7 @@ class SynthSource:
         self.batch, self.T = recipe.batch, recipe.frames or config.frames
         self.streams = {t: _stream(recipe, config, t) for t in (1, self.T)}
 
-# %% ../../nbs/training/43c_batches.ipynb #1bcf4e7b
+# %% ../../nbs/training/43c_batches.ipynb #0fe06dd9
 def _stream(recipe, config, frames):
     "A stream of drawn clips for a recipe."
     from solopose.synth.stream import SynthStream
@@ -78,7 +79,6 @@ def _stream(recipe, config, frames):
         motions=recipe.motions or None, skeleton=SKELETONS[config.skeleton],
         device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if card else 'cpu')
 
-# %% ../../nbs/training/43c_batches.ipynb #0fe06dd9
 @patch
 def rows(self:SynthSource,
     rng, # not used: the number of the step decides
@@ -102,14 +102,13 @@ class StoreSource:
         self.T, self.order = recipe.frames or config.frames, {}
         self.data = _clips(recipe, config, store) if isinstance(store, (str, Path)) else store
 
-# %% ../../nbs/training/43c_batches.ipynb #48d576ee
+# %% ../../nbs/training/43c_batches.ipynb #80c38b30
 def _clips(recipe, config, store):
-    "The training clips of a store, as they were recorded: `augment` varies them."
+    "The training clips of a store, unvaried."
     from solopose.data.clips import ClipDataset
     return ClipDataset(store, split='train', size=config.image_size, frames=recipe.frames or config.frames,
         target_frame=config.target_frame, features=None, augment=False, seed=recipe.seed)
 
-# %% ../../nbs/training/43c_batches.ipynb #80c38b30
 @patch
 def at(self:StoreSource,
     k): # number of the sample
@@ -166,7 +165,8 @@ class Batches(torch.utils.data.IterableDataset):
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         first, step = (info.id, info.num_workers) if info else (0, 1)
-        return (self.batch(i) for i in range(self.start + first, self.stop, step)) # helper w of W makes every W-th
+        return (self.batch(i) for i in range(self.start + first, self.stop,
+                                             step)) # helper w of W makes every W-th
 
 # %% ../../nbs/training/43c_batches.ipynb #0eb4682b
 @patch

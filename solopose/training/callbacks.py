@@ -52,7 +52,7 @@ def terms(self:MetricsLogger,
 @torch.no_grad()
 def measure(self:MetricsLogger,
     task): # a `PoseTask`
-    "MPJPE (mm) of the averaged weights on the held-out batches."
+    "MPJPE (mm) on the held-out batches."
     net, wrong = task.ema.module.eval(), []
     for b in self.val:
         joints, _ = net.decode(net(b['frames'].to(task.device).float() / 255), how='sharp')
@@ -62,7 +62,7 @@ def measure(self:MetricsLogger,
 # %% ../../nbs/training/43f_callbacks.ipynb #6b72e905
 def curves(
     out): # run folder
-    "Curves of a run over all its sessions: dict of (N,) arrays, NaN where nothing was measured."
+    "Curves of all sessions: dict of (N,) arrays, NaN for gaps."
     rows = _rows(out)
     names = list(dict.fromkeys(k for v in rows.values() for k in v))
     steps = sorted(rows)
@@ -89,7 +89,8 @@ class ProgressBar(TQDMProgressBar):
         from tqdm import tqdm
         task = self.trainer.lightning_module
         return tqdm(desc='training', total=task.stop, initial=self.trainer.global_step, file=sys.stderr,
-                    unit=' frames', unit_scale=task.recipe.batch, disable=self.is_disabled, dynamic_ncols=True)
+                    unit=' frames', unit_scale=task.recipe.batch, disable=self.is_disabled,
+                    dynamic_ncols=True)
 
 # %% ../../nbs/training/43f_callbacks.ipynb #565d9e9c
 @patch

@@ -39,7 +39,7 @@ def trunk_turn(
 UPPER = [SKELETON.index(k) for k in ('head', 'neck', 'l_shoulder', 'r_shoulder', 'l_elbow', 'r_elbow',
                                      'l_wrist', 'r_wrist', 'pelvis')]
 def _kept(desk, dice):
-    "Joints (n, 15) that the square holds: the upper body at a desk and in one further picture in ten."
+    "Joints (n, 15) in the square: the upper body at a desk and in a tenth of the rest."
     upper = torch.zeros(len(SKELETON), dtype=torch.bool, device=desk.device)
     upper[UPPER] = True
     if dice: desk = desk | (dice.uniform(len(desk)) < .10)
@@ -175,7 +175,7 @@ def lay_over(
 
 # %% ../../nbs/training/41a_compose.ipynb #b79a8e58
 def _random_angle(uv, wide, dice):
-    "Angle of each square, (n,) rad: mostly near the upright trunk, else near the camera's own."
+    "Angle of each square, (n,) rad: mostly near the trunk's."
     up, length = trunk_turn(uv)
     up = torch.where(length < .1 * wide, 0., up)
     near, off = up + math.radians(12) * dice.normal(len(up)), math.radians(16) * dice.normal(len(up))
@@ -186,7 +186,7 @@ def _place(places, n, size, dice):
     out, plain = random_windows(places, n, size, dice), (dice.uniform(n) < .08).view(n, 1, 1, 1, 1)
     return torch.where(plain, dice.uniform(n, 1, 3, 1, 1).expand_as(out), out)
 
-# %% ../../nbs/training/41a_compose.ipynb #b53382c0
+# %% ../../nbs/training/41a_compose.ipynb #c1837024
 def _person(rgba, grid, dice):
     "The person in the square with a random light of its own."
     n, x = len(rgba), look_through(rgba, grid)
@@ -202,7 +202,6 @@ def _furniture(x, grid, desk, wide, places, dice):
     mask = torch.maximum(things.expand(*x.shape[:2], 1, size, size), below.float())
     return x * (1 - mask) + stuff * mask
 
-# %% ../../nbs/training/41a_compose.ipynb #c1837024
 def _seen(layer, other, places, square, size, dice):
     "Pictures (n, T, 3, S, S) of the squares before the lens."
     n, wide = len(other), other.shape[2]

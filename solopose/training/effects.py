@@ -140,7 +140,7 @@ def sensor(
 def codec(
     x, # clips (n, T, 3, S, S), 0..1
     dice:Dice): # random numbers
-    "Two clips in five through JPEG of quality 12 to 87."
+    "Two clips in five through JPEG."
     pick = (dice.uniform(len(x)) < .4).nonzero()[:, 0]
     if not len(pick): return x
     quality = (12 + 75 * dice.uniform(len(pick))).repeat_interleave(x.shape[1])

@@ -15,7 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from ..metrics import constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
 from ..model import create_model
 from ..weights import source_commit
@@ -23,7 +24,7 @@ from .pools import Pool, draw_clip, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON
 from ..synth.people import PELVIS
-from .recipe import pick_device
+from ..device import pick_device
 from ..video.times import smooth
 
 # %% ../../nbs/training/42_evaluate.ipynb #03f1bbaa
@@ -39,7 +40,7 @@ def training_poses(
     pool, # folder of a pool
     pack=None, # body pack to draw from if the pool has no single frames
     most:int=20000): # poses
-    "Pelvis-rooted poses (N, 15, 3) mm of a pool's single frames, evenly picked."
+    "Poses (N, 15, 3) mm of single frames, evenly picked."
     joints = _pool_joints(pool, pack).reshape(-1, len(SKELETON), 3)
     joints = joints[::max(1, len(joints) // most)]
     return torch.from_numpy(joints - joints[:, [PELVIS]])
@@ -55,10 +56,9 @@ def baselines(
     still = true[:, :1].expand_as(true)
     return {'constant pose': flat('median'), 'mean pose': flat('mean'), 'zero motion': still}
 
-# %% ../../nbs/training/42_evaluate.ipynb #a7d7a251
+# %% ../../nbs/training/42_evaluate.ipynb #1aaafeac
 def _unit(x): return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
 
-# %% ../../nbs/training/42_evaluate.ipynb #1aaafeac
 def body_axes(
     joints): # (..., 15, 3), mm
     "Unit vectors to the person's right, up along the trunk, and to the front: three of (..., 3)."
@@ -87,7 +87,7 @@ VIEWS = dict(azimuth={'front': (-45, 45), 'right side': (45, 135), 'left side': 
 def binned(
     degrees, # (N,)
     bins:dict): # name -> (from, to)
-    "Name of the bin of each angle; angles below the first bin go round."
+    "Name of the bin of each angle; they go round."
     low = min(a for a, _ in bins.values())
     turned = np.where(np.asarray(degrees) < low, np.asarray(degrees) + 360, degrees)
     return np.array([next(k for k, (a, b) in bins.items() if a <= x < b) for x in turned])
@@ -159,21 +159,19 @@ def _action(name):
     "The family of a drawn motion, or the captured take that a motion was made from."
     return str(name).split('/')[0].split(' ')[0].removeprefix('humanoid3d_')
 
-# %% ../../nbs/training/42_evaluate.ipynb #997270d4
+# %% ../../nbs/training/42_evaluate.ipynb #077c1d24
 def _overall(pred, true, blind):
-    "Errors of the model, of its answer smoothed over time, and of the baselines."
+    "Errors of the model, smoothed too, and of the baselines."
     smoothed = torch.as_tensor(smooth(pred.transpose(0, 1), FPS)).transpose(0, 1)
     out = {k: errors(v, true) for k, v in {'model': pred, 'model, calmed': smoothed, **blind}.items()}
     out['model']['interval'] = interval(pred, true)
     return out
 
-# %% ../../nbs/training/42_evaluate.ipynb #2f4c9af2
 def _by_joint(pred, true, constant):
     "Joint -> MPJPE of the model and of the constant pose."
     pairs = zip(per_joint(pred, true).items(), per_joint(constant, true).values())
     return {k: dict(mpjpe=round(float(v), 1), constant=round(float(c), 1)) for (k, v), c in pairs}
 
-# %% ../../nbs/training/42_evaluate.ipynb #077c1d24
 def _by_view(joints, pred, true, constant):
     "Errors by azimuth and by elevation, in the order of the bins."
     out = {}
@@ -261,7 +259,7 @@ def _evaluate(weights, pool, pack, motions, clips, device):
                 seconds=seconds, **run_facts(), **found)
 
 # %% ../../nbs/training/42_evaluate.ipynb #a0fd076b
-@call_parse
+@command
 def solopose_evaluate(
     weights:Param('weights file, or a model whose weights ship', str, nargs='?', opt=False)='solopose-tiny',
     pool:Param('folder with held-out clips; they are drawn if it has none', str)='runs/pool',
@@ -273,11 +271,7 @@ def solopose_evaluate(
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Measure a file of weights on held-out synthetic clips, beside answers that do not look"
     if threads: torch.set_num_threads(threads)
-    try:
-        found = _evaluate(weights, pool, pack or None, motions, clips, device)
-        if json_file:
-            with whole_file(json_file) as part: part.write_text(json.dumps(found, indent=1))
-    except (ValueError, OSError, ImportError) as e:
-        print(f'solopose_evaluate: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    found = _evaluate(weights, pool, pack or None, motions, clips, device)
+    if json_file:
+        with whole_file(json_file) as part: part.write_text(json.dumps(found, indent=1))
     print(report_text(found))

@@ -18,12 +18,14 @@ import torch
 from ..files import whole_file
 from ..skeleton import SKELETON
 from .callbacks import MetricsLogger, ProgressBar
-from .checkpoints import AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good, step_of
-from .checkpoints import choice_store, follow_first, is_first, run_lock
+from .checkpoints import (AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good,
+                                           step_of,
+                                           choice_store, follow_first, is_first, run_lock)
 from .evaluate import run_facts
 from .module import PoseTask, build_model, pl
 from .pools import Pool
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43g_fit.ipynb #b59e4925
 FREE = ('steps', 'device', 'devices', 'nodes', 'strategy', 'workers', 'compile', 'precision', 'accumulate',
@@ -39,8 +41,9 @@ def same_run(
     was, now = json.loads(path.read_text())['recipe'], json.loads(json.dumps(asdict(recipe)))
     kept = [k for k in now if k in was and k not in FREE]
     changed = [f'{k} was {was[k]!r}, is {now[k]!r}' for k in kept if was[k] != now[k]]
-    if changed: raise ValueError(f"{out} holds a run of another recipe ({'; '.join(changed)}): "
-                                 'choose another folder for the new run, or give the old values')
+    if changed:
+        raise ValueError(f"{out} holds a run of another recipe ({'; '.join(changed)}): "
+                         'choose another folder for the new run, or give the old values')
 
 # %% ../../nbs/training/43g_fit.ipynb #1be9f668
 def note_session(
@@ -73,7 +76,7 @@ def _plugins():
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return [AtomicCheckpointIO(), *slurm]
 
-# %% ../../nbs/training/43g_fit.ipynb #144bbead
+# %% ../../nbs/training/43g_fit.ipynb #a19f23f2
 def _loggers(out, session):
     "CSV always, TensorBoard where it is installed."
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -81,7 +84,6 @@ def _loggers(out, session):
     board = [TensorBoardLogger(**where)] if find_spec('tensorboard') else []
     return [CSVLogger(flush_logs_every_n_steps=1, **where), *board]
 
-# %% ../../nbs/training/43g_fit.ipynb #a19f23f2
 def trainer_for(
     recipe:Recipe, # steps, precision, devices, nodes, strategy
     out, # run folder
@@ -98,19 +100,18 @@ def trainer_for(
         strategy=strategy_for(recipe), precision=recipe.precision, plugins=_plugins(),
         logger=_loggers(out, session), callbacks=callbacks, default_root_dir=out, **ours)
 
-# %% ../../nbs/training/43g_fit.ipynb #93d9deab
+# %% ../../nbs/training/43g_fit.ipynb #6490cf1d
 def load_ema(
     checkpoint, # file of a run
     recipe:Recipe): # of the run
-    "The averaged network in a checkpoint, in eval mode."
+    "The averaged network, in eval mode."
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict']
     mark, net = 'ema.module.', build_model(recipe)
     net.load_state_dict({k.removeprefix(mark): v for k, v in state.items() if k.startswith(mark)})
     return net.eval()
 
-# %% ../../nbs/training/43g_fit.ipynb #6490cf1d
 def _held_out(recipe, clips):
-    "Batches of held-out clips for the curve, none if the pool has none of the model's keypoints."
+    "Batches of held-out clips for the curve, none if the pool lacks the keypoints."
     test = Pool(recipe.pool, 'test')
     if not clips or not test or recipe.settings.get('skeleton', SKELETON.name) != SKELETON.name: return []
     test.refresh()
@@ -135,18 +136,18 @@ def fit(
     callbacks = [log, saver, *([] if quiet else [ProgressBar()])]
     with run_lock(out) if is_first() else nullcontext():
         trainer, task = _train(recipe, out, stop_at, callbacks)
-        if saver.signal: raise KeyboardInterrupt(f'stopped by a signal at step {trainer.global_step}; '
-                                                 f'the same command goes on from {last_good(out)}')
+        if saver.signal:
+            raise KeyboardInterrupt(f'stopped by a signal at step {trainer.global_step}; '
+                                    f'the same command goes on from {last_good(out)}')
         return _averaged(task, recipe, out), int(trainer.global_step)
 
-# %% ../../nbs/training/43g_fit.ipynb #dc9f2a0e
+# %% ../../nbs/training/43g_fit.ipynb #016270c9
 def _set_up(out, recipe):
     "The run folder and the seed; Lightning's warnings are about things that are meant."
     out.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.seed, verbose=False)
     warnings.filterwarnings('ignore', module='pytorch_lightning|lightning_fabric')
 
-# %% ../../nbs/training/43g_fit.ipynb #016270c9
 def _train(recipe, out, stop_at, callbacks):
     "One session in a folder that is held: Lightning's trainer and the task, both at their end."
     same_run(out, recipe)

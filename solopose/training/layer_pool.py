@@ -100,7 +100,7 @@ class Drawers:
 # %% ../../nbs/training/40a_layer_pool.ipynb #2d9a3f0a
 @patch
 def check(self:Drawers):
-    "ChildProcessError if a process has failed; its own words stand in the log."
+    "ChildProcessError if a process has failed."
     failed = [p for p in self.processes if p.exitcode]
     if not failed: return
     raise ChildProcessError(f'{len(failed)} of {len(self.processes)} drawing processes ended with code '
@@ -153,7 +153,7 @@ def sample(self:LayerPool,
 
 @patch
 def everything(self:LayerPool,
-    frame:int|None=None): # one frame of each; None: all
+    index:int|None=None): # one frame of each; None: all
     "All layers in their order."
-    at = slice(None) if frame is None else slice(frame, frame + 1)
+    at = slice(None) if index is None else slice(index, index + 1)
     return {k: v[:self.n, at] for k, v in self.data.items()} | dict(desk=self.desk[:self.n])

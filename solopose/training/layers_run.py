@@ -9,24 +9,24 @@ __all__ = ['COUNTERS', 'LayersRun', 'train_layers', 'solopose_train_layers']
 import copy
 import json
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from ..cli import command
 from ..files import whole_file, write_json
 from ..metrics import mpjpe, p_mpjpe
-from ..model import create_model
+from ..model import create_model, load_weights
 from ..synth.backdrops import BackdropBank
 from .compose import compose
 from .layer_pool import DrawJob, Drawers, LayerPool, draw_jobs
 from .layers_recipe import LayersRecipe, checked, layers_optimizer, rate_at
 from .losses import pose_loss
-from .recipe import pick_device
-from ..weights import load_weights, save_weights
+from ..device import pick_device
+from ..weights import save_weights
 
 # %% ../../nbs/training/44a_layers_run.ipynb #3f011001
 class LayersRun:
@@ -125,7 +125,7 @@ def learn(self:LayersRun,
 @patch
 @torch.no_grad()
 def average(self:LayersRun):
-    "Move the running average towards the weights."
+    "Move the average to the weights."
     decay = min(.9985, (self.step + 1) / (self.step + 20))
     pairs = zip(self.ema.state_dict().values(), self.net.state_dict().values())
     pairs = [(e, p) for e, p in pairs if e.is_floating_point()]
@@ -218,7 +218,7 @@ def weights(self:LayersRun,
 @patch
 def note(self:LayersRun,
     terms:dict): # of `learn`
-    "Keep the terms of the loss; FloatingPointError if it is no number."
+    "Keep the terms of a step."
     row = dict(step=self.step, **{k: round(float(v), 4) for k, v in terms.items()})
     if not math.isfinite(row['loss']):
         raise FloatingPointError(f'the loss is {row["loss"]} at step {self.step}: go on with a smaller --lr')
@@ -299,13 +299,8 @@ def _run(given):
     run = train_layers(LayersRecipe(settings=settings, **given))
     print(json.dumps(run.curve[-1]))
 
-def _leave(text, code):
-    "One line, and out."
-    print(f'solopose_train_layers: {" ".join(text.split())}', file=sys.stderr)
-    sys.exit(code)
-
 # %% ../../nbs/training/44a_layers_run.ipynb #1a71ad4c
-@call_parse
+@command
 def solopose_train_layers(
     out:Param('run folder; an unfinished run in it is continued', str)='runs/small',
     model:Param('name for create_model', str)='solopose-small',
@@ -337,5 +332,5 @@ def solopose_train_layers(
     "Train on layers: draw on all cores, compose and learn on the device, measure, write weights"
     given = dict(locals()) # flag -> value
     try: _run(given)
-    except KeyboardInterrupt: _leave('stopped; the same command goes on from the checkpoint', 130)
-    except (ValueError, OSError, ImportError, FloatingPointError) as e: _leave(str(e), 2)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt('stopped; the same command goes on from the checkpoint') from None

@@ -11,13 +11,12 @@ import torch
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
 
-# %% ../../nbs/training/43a_losses.ipynb #5543bc58
+# %% ../../nbs/training/43a_losses.ipynb #1f87a941
 def inside_picture(
     uv): # places (..., 2), fractions of the picture
     "Which places lie inside the picture: (...)."
     return ((uv > 0) & (uv < 1)).all(-1)
 
-# %% ../../nbs/training/43a_losses.ipynb #1f87a941
 def _bump(x, n, sigma):
     "A Gaussian over n cells around x (...), a fraction of the side: (..., n), sum 1."
     centres = torch.arange(n, device=x.device) + .5
@@ -57,8 +56,7 @@ def forward(self:SurfaceHead,
 def surface_head(
     net, # a `SoloPose`
     weights:tuple): # of `pose_loss`
-    """A `SurfaceHead` if its loss has a weight and makes sense for this network: features in their place
-    in the picture, the camera's axes. Else None."""
+    "A `SurfaceHead` if its loss counts and features have places in the camera's axes; else None."
     if not any(weights[4:]): return None
     return SurfaceHead(net) if net.config.layout == 'video' and net.config.target_frame == 'camera' else None
 

@@ -9,14 +9,14 @@ __all__ = ['build_model', 'PoseTask']
 from importlib.util import find_spec
 import torch
 from fastcore.basics import patch
-from ..model import create_model, shipped_weights
-from ..weights import load_weights
+from ..model import create_model, shipped_weights, load_weights
 from .batches import Batches
 from .losses import counts, pose_loss, surface_head
 from .norms import sync_norms
 from .optimizer import learning_rate, optimizer_for, parameter_groups
 from .pools import augment
-from .recipe import Recipe, pick_device
+from .recipe import Recipe
+from ..device import pick_device
 
 # %% ../../nbs/training/43e_module.ipynb #a9501d9c
 if find_spec('pytorch_lightning'): import pytorch_lightning as pl
@@ -64,7 +64,7 @@ def _average(net, recipe):
 # %% ../../nbs/training/43e_module.ipynb #618620eb
 @patch
 def configure_model(self:PoseTask):
-    "What must be done before the network is given to several processes, once."
+    "What is done before processes share the network."
     device = pick_device(self.recipe.device)
     if self.trainer.world_size > 1 and self.recipe.sync_norm: self.net = sync_norms(self.net, device)
     if self.recipe.strategy == 'fsdp': self.share_out()

@@ -144,7 +144,7 @@ def refresh(self:Pool):
 
 # %% ../../nbs/training/40_pools.ipynb #d95ecd18
 def _read_truth(frames):
-    "The truth of a shard. ValueError if it lacks something."
+    "The truth of a shard."
     with np.load(_truth_of(frames), allow_pickle=False) as z: truth = {k: z[k] for k in z.files}
     if lacks := [k for k in TRUTH if k not in truth]:
         raise ValueError(f'{frames}: a pool of an older version, without {", ".join(lacks)}; '
@@ -205,7 +205,7 @@ def augment_draws(
                 gain=torch.exp(.2 * normal(n, 1)) * (1 + .1 * normal(n, 3)),
                 offset=.08 * normal(n, 1) + .04 * normal(n, 3), gamma=torch.exp(.35 * normal(n)))
 
-# %% ../../nbs/training/40_pools.ipynb #49b6a59e
+# %% ../../nbs/training/40_pools.ipynb #913de491
 def _mirror_name(name):
     "The control of the other side of the body."
     return {'l_': 'r_', 'r_': 'l_'}.get(name[:2], name[:2]) + name[2:]
@@ -213,12 +213,11 @@ def _mirror_name(name):
 _LABELS = ['', *CONTROLS]
 MIRRORED = torch.tensor([_LABELS.index(_mirror_name(c)) for c in _LABELS]) # label -> that of the mirror image
 
-# %% ../../nbs/training/40_pools.ipynb #913de491
 def _rows(flip, like):
     "One flag per clip, shaped to choose between arrays like the second."
     return flip.view(-1, *[1] * (like.ndim - 1))
 
-# %% ../../nbs/training/40_pools.ipynb #0e88dc97
+# %% ../../nbs/training/40_pools.ipynb #0d95798e
 def mirror(
     b:dict, # of `Pool.sample`
     flip, # (n,) bool: which clips
@@ -231,7 +230,6 @@ def mirror(
     if 'surface' in b: turned['surface'] = _mirror_surface(b['surface'])
     return {k: torch.where(_rows(flip, v), turned[k], b[k].to(v.dtype)) for k, v in turned.items()}
 
-# %% ../../nbs/training/40_pools.ipynb #0d95798e
 def _mirror_x(points, edge):
     "Points (..., d) with x turned over between 0 and the edge."
     return torch.cat([edge - points[..., :1], points[..., 1:]], -1)
@@ -241,7 +239,7 @@ def _mirror_surface(s):
     s = s.flip(-2).long()
     return torch.cat([MIRRORED.to(s.device)[s[..., :1]], -s[..., 1:2], s[..., 2:]], -1)
 
-# %% ../../nbs/training/40_pools.ipynb #2ecb37e4
+# %% ../../nbs/training/40_pools.ipynb #908d61db
 def _turn_surface(s, theta, rot):
     "Surfaces (n, T, h, w, 4) turned, zoomed and shifted like the picture; label -1: nothing is known."
     n, T, h, w, _ = s.shape
@@ -252,7 +250,6 @@ def _turn_surface(s, theta, rot):
     xy = y[..., 1:3] if rot is None else y[..., 1:3] @ rot.transpose(1, 2)[:, None, None]
     return torch.cat([y[..., :1] - 1, xy, y[..., 3:]], -1)
 
-# %% ../../nbs/training/40_pools.ipynb #908d61db
 def _recolour(x, draws):
     "Frames (n, T, 3, S, S) in 0..1 with another gain, offset and gamma per clip."
     of = lambda k: draws[k][:, None, :, None, None]

@@ -45,14 +45,16 @@ def why_unreadable(
     if head[4:8] == b'ftyp' or head[:4] in (b'RIFF', b'\x1aE\xdf\xa3'):
         said = getattr(error, 'strerror', None) or 'no picture track that FFmpeg can decode'
         return f'{path} cannot be read ({said}): copy it again, or convert it to mp4'
-    return f'{path} is not a video that FFmpeg knows (it begins with {head[:12]!r}): check the download, or convert it to mp4'
+    return (f'{path} is not a video that FFmpeg knows (it begins with {head[:12]!r}): check the download, '
+            'or convert it to mp4')
 
 # %% ../../nbs/video/16_probe.ipynb #2c47ae45
 def _pour(fd, out, wait, name):
-    "Copy a pipe to an open file; VideoError if nothing comes for `wait` seconds."
+    "Copy a pipe; VideoError after `wait` seconds."
     while True:
         if os.name == 'posix' and not select.select([fd], [], [], wait)[0]:
-            raise VideoError(f'{name} is a pipe into which nothing was written for {wait:g} s: start the writer first')
+            raise VideoError(f'{name} is a pipe into which nothing was written for {wait:g} s: start the '
+                             f'writer first')
         part = os.read(fd, 1 << 20)
         if not part: return
         out.write(part)
@@ -113,7 +115,8 @@ def read_picture(
         return im.convert('RGB')
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as e:
         reason = str(e).replace(str(path), 'it')
-        raise VideoError(f'{path} cannot be read as a picture ({reason}): copy it again, or leave it out') from e
+        raise VideoError(f'{path} cannot be read as a picture ({reason}): copy it again, '
+                         'or leave it out') from e
 
 # %% ../../nbs/video/16_probe.ipynb #7bc014e1
 MOST_PIXELS = 40_000_000 # of one frame: 8192 x 4320 fits
@@ -139,7 +142,7 @@ def _count_packets(path, most=400):
         except av.error.FFmpegError: pass
     return seen
 
-# %% ../../nbs/video/16_probe.ipynb #e9858411
+# %% ../../nbs/video/16_probe.ipynb #12829e53
 def choose_track(
     container, # open PyAV container
     path, # its file
@@ -159,7 +162,6 @@ def choose_track(
                   f'({best.codec_context.name}, {best.width} x {best.height} px)')
     return best
 
-# %% ../../nbs/video/16_probe.ipynb #12829e53
 @lru_cache(256)
 def _track_of(path, size, changed):
     "Number of the film's track, found once per file; None without one."

@@ -113,7 +113,8 @@ def video_windows(
     if n_frames < 1 or n < 1:
         raise ValueError(f'{n_frames} frames in windows of {n}: both must be at least 1')
     if not 0 < stride <= n:
-        raise ValueError(f'stride is {stride}, a window has {n} frames: frames between windows would be left out, '
+        raise ValueError(f'stride is {stride}, a window has {n} frames: frames between windows would be '
+                         f'left out, '
                          f'take 1 to {n}')
     starts = np.append(np.arange(0, max(n_frames - n, 0), stride), max(n_frames - n, 0))
     windows = starts[:, None] + np.arange(n)

@@ -34,7 +34,7 @@ def _add_stream(out, fps, crf):
     else: codec, options = 'mpeg4', {'qscale': '3'}
     return out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
 
-# %% ../../nbs/video/15_write.ipynb #cded58e6
+# %% ../../nbs/video/15_write.ipynb #8ed076c9
 def _set_shape(stream, shape, ticks, rotation):
     "What the encoder has to know before the first frame."
     stream.height, stream.width = shape[:2]
@@ -42,7 +42,6 @@ def _set_shape(stream, shape, ticks, rotation):
     stream.codec_context.time_base = ticks
     if rotation: stream.set_display_rotation(rotation)
 
-# %% ../../nbs/video/15_write.ipynb #8ed076c9
 def _encode(path, frames, fps, times, rotation, crf):
     "Write frames to `path`; returns their number."
     import av
