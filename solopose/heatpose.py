@@ -56,7 +56,7 @@ def _flat_factors_torch(self:HeatPose, joints):
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
     return gx, gy, gz, ok.flatten(), (weight > 0).sum(-1).flatten()
 
-# %% ../nbs/04a_heatpose.ipynb #04f1a7f1
+# %% ../nbs/04f_heatpose.ipynb #04f1a7f1
 @patch
 def flat_factors(self:HeatPose,
     joints, # (..., J, 3)

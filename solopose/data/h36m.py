@@ -9,6 +9,7 @@ __all__ = ['PROBLEMS', 'SHIFTED', 'SPLIT', 'LICENCE', 'KINDS', 'read_cdf', 'writ
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+import math
 import numpy as np
 from ..skeleton import H36M_32
 from ..cameras import world_to_camera
@@ -17,6 +18,42 @@ from .h36m_metadata import sequences, w0_from_cameras, write_metadata
 from .plausible import body_size
 from .recorded import native_joints, write_frames
 from .takes import Take, Takes, TakeError, View, damaged, video_head
+
+# %% ../../nbs/data/31_h36m.ipynb #31cdf004
+class _Block(bytes):
+    "Bytes of a file; ValueError far behind their end, where a damaged count of entries leads."
+    def __getitem__(self, where):
+        if isinstance(where, slice) and (where.start or 0) > len(self) + 4096:
+            raise ValueError('a list in it is longer than its block')
+        return super().__getitem__(where)
+
+# %% ../../nbs/data/31_h36m.ipynb #31cdf002
+class _CountedReads:
+    "An open file; ValueError after more reads than the index of a sound file needs."
+    def __init__(self, file, most=2000): self.file, self.left = file, most
+    def __getattr__(self, name): return getattr(self.file, name)
+    def read(self, *n):
+        self.left -= 1
+        if self.left < 0: raise ValueError('its index does not end')
+        return _Block(self.file.read(*n))
+
+# %% ../../nbs/data/31_h36m.ipynb #31cdf003
+def _careful_cdf():
+    "The reader of `cdflib`, its file guarded from the first byte on."
+    class CarefulCDF(_cdf().CDF):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, _CountedReads(value) if name == '_f' else value)
+    return CarefulCDF
+
+# %% ../../nbs/data/31_h36m.ipynb #31cdf005
+def _read_pose(path,
+               most=2 ** 25): # numbers: two hours at 50 frames per second
+    "The variable `Pose` of a CDF file, as it is."
+    cdf = _careful_cdf()(path)
+    about = cdf.varinq('Pose')
+    n = math.prod(about.Dim_Sizes) * (about.Last_Rec + 1) * about.Num_Elements
+    if not 0 <= n <= most: raise ValueError(f'a Pose of {n} numbers is announced')
+    return np.asarray(cdf.varget('Pose'), float)
 
 # %% ../../nbs/data/31_h36m.ipynb #39fa4e0b
 def _cdf():
@@ -27,11 +64,10 @@ def _cdf():
     return cdflib
 
 def _pose_of(path):
-    "The variable `Pose` of a CDF file."
-    cdflib = _cdf()
-    try: pose = np.asarray(cdflib.CDF(path).varget('Pose'), float)
+    "The variable `Pose` of a CDF file; TakeError if it is damaged."
+    try: return _read_pose(path)
+    except ImportError: raise
     except Exception as e: raise damaged(path, 'is truncated or no CDF file with a Pose', e) from e
-    return pose
 
 def read_cdf(path, # file
              space=3): # coordinates of a joint: 3, or 2 for D2_Positions

@@ -61,7 +61,7 @@ def _near(a, high, index):
             n += 1
     return n
 
-# %% ../../nbs/losses/12_fast.ipynb #2b2dc00b
+# %% ../../nbs/losses/04c_fast.ipynb #2b2dc00b
 @_jit
 def _sum_into(a, planes, index, t):
     "t = the sum of a[k] planes[k] over the k of `index`, four components at a time."
@@ -107,7 +107,7 @@ def _exponentials(x, grad, lanes, bits):
     for z in range(len(x)): total += _exp_into(x[z], top, grad[z], bits, power)
     return top, total
 
-# %% ../../nbs/losses/12_fast.ipynb #c56325dd
+# %% ../../nbs/losses/04c_fast.ipynb #c56325dd
 @_jit
 def _against(x, gx, gy, gz, scale, share, grad, planes, t):
     "Turn exponentials in grad (D, S) into scale*grad - share*target; <target, x>."
@@ -125,7 +125,7 @@ def _against(x, gx, gy, gz, scale, share, grad, planes, t):
             hit += _finish(u, x[z, part], grad[z, part], scale, share)
     return hit
 
-# %% ../../nbs/losses/12_fast.ipynb #c56325de
+# %% ../../nbs/losses/04c_fast.ipynb #c56325de
 @_jit
 def _volumes(x, gx, gy, gz, share, used, grad, loss):
     "Loss of each volume x (N, D, H*W) against its mixture, and share*(softmax - target) in grad."

@@ -8,6 +8,7 @@ __all__ = ['TURNS', 'ORIENTATIONS', 'HDR', 'display_matrix', 'upright', 'exif_ma
 
 # %% ../../nbs/video/17a_pixels.ipynb #2773ea18
 import io
+import threading
 from collections import deque
 import numpy as np
 from PIL import Image
@@ -106,17 +107,28 @@ def colour_options(
     if frame.color_trc in HDR: return dict(dst_color_trc=1, dst_color_primaries=1)
     return {'src_colorspace': 'ITU709'} if frame.colorspace == 2 and frame.height >= 720 else {}
 
+# %% ../../nbs/video/17a_pixels.ipynb #5ca1e001
+_own = threading.local() # what each thread keeps
+
+# %% ../../nbs/video/17a_pixels.ipynb #5ca1e003
+def _scaler():
+    "FFmpeg's scaler of this thread, which keeps its tables from frame to frame."
+    from av.video.reformatter import VideoReformatter
+    if not hasattr(_own, 'scaler'): _own.scaler = VideoReformatter()
+    return _own.scaler
+
 # %% ../../nbs/video/17a_pixels.ipynb #c75254e5
 def frame_pixels(
     frame, # a decoded PyAV frame
     width, # px, as stored
     height, # px, as stored
+    whole=None, # the frame that it was cut from, which tells the colours; None: itself
 ): # (height, width, 3) uint8
     "A decoded frame as RGB, as it is stored; VideoError if FFmpeg cannot convert it."
     import av
     how = 'AREA' if width * height < frame.width * frame.height else 'BICUBIC'
-    try: return frame.to_ndarray(format='rgb24', width=width, height=height, interpolation=how,
-                                 **colour_options(frame))
+    colours = colour_options(frame if whole is None else whole)
+    try: return _scaler().reformat(frame, width, height, 'rgb24', interpolation=how, **colours).to_ndarray()
     except TypeError as e: raise VideoError('an HDR film needs a newer PyAV: pip install -U "av>=18"') from e
     except (av.error.FFmpegError, ValueError) as e:
         raise VideoError(f'a frame cannot be converted ({e}): convert the film to mp4') from e
