@@ -38,8 +38,8 @@ class MiniScale:
 
 # %% ../../nbs/rivals/48a_mini.ipynb #03b36fcf
 MINI = dict(
-    ci=MiniScale(dict(h36m=7, mads=4), .44, 96, 9),
-    test=MiniScale(dict(h36m=14, mads=8, aist=3, mpi=6), 1.2, 160, 27),
+    ci=MiniScale(dict(h36m=7, mads=4), .48, 96, 9),
+    test=MiniScale(dict(h36m=42, mads=24, aist=9, mpi=16), .44, 160, 9),
     paper=MiniScale(dict(h36m=63, mads=24, aist=14, mpi=16), 3.4, 256, 27))
 
 # %% ../../nbs/rivals/48a_mini.ipynb #16bad8b4

@@ -8,7 +8,7 @@ __all__ = ['EFFORT', 'ROWS', 'MANY', 'Effort', 'Row', 'Study', 'study_of', 'fit_
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
 from dataclasses import dataclass, field, replace
-import sys
+import re
 import time
 from pathlib import Path
 import numpy as np
@@ -38,16 +38,16 @@ class Effort:
     stcformer: dict # size of STCFormer
     pstmo: dict # size of P-STMO
     lifting_steps: int # of training a rival, and of P-STMO's filling in
-    lr: float = 4e-3 # peak of SoloPose's learning rate (Muon)
+    lr: float = 4e-3 # peak of SoloPose's learning rate (AdamW)
 
 # %% ../../nbs/rivals/48e_table2.ipynb #0e59bf3d
 EFFORT = dict(
     ci=Effort(1, dict(width=48, depth=1, heads=2, window=(3, 6, 6), volume=(8, 8, 8), sigma=200., head_width=48), 12, 4,
               9, dict(width=32, depth=1, heads=2), dict(frames=9, width=32, depth=1, heads=2), 20),
-    test=Effort(3, dict(width=96, depth=2, heads=4, window=(3, 6, 6), volume=(12, 12, 12), sigma=130., head_width=96), 80, 8,
-                9, dict(width=64, depth=2, heads=4), dict(frames=27, width=64, depth=2, heads=4), 120),
+    test=Effort(3, dict(width=96, depth=1, heads=4, window=(3, 6, 6), volume=(8, 8, 8), sigma=200., head_width=96), 400, 24,
+                3, dict(width=64, depth=2, heads=4), dict(frames=9, width=64, depth=2, heads=4), 200),
     paper=Effort(3, dict(width=192, depth=4, heads=6, window=(8, 6, 6), volume=(16, 16, 16), sigma=110., head_width=192),
-                 3000, 8, 27, dict(), dict(frames=27), 4000, 3e-3))
+                 3000, 8, 27, dict(), dict(frames=27), 4000, 1e-3))
 
 # %% ../../nbs/rivals/48e_table2.ipynb #4af5d5bb
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fit_solopose(
     seed:int=0): # of the batches
     "Train on cached tokens; the last loss."
     e, rng = study.effort, np.random.default_rng(seed)
-    recipe = Recipe(steps=e.solopose_steps, warmup=max(1, e.solopose_steps // 10), optimizer='muon', lr=e.lr)
+    recipe = Recipe(steps=e.solopose_steps, warmup=max(1, e.solopose_steps // 10), optimizer='adamw', lr=e.lr)
     opt = optimizer_for(parameter_groups(net.train(), recipe), recipe)
     peak = [g['lr'] for g in opt.param_groups]
     for step in range(recipe.steps):
@@ -167,7 +167,7 @@ def _stcformer(study, row, seed):
 _SYSTEMS = dict(solopose=_solopose, stcformer=_stcformer, pstmo=_pstmo, linear=_baseline, constant=_baseline)
 
 # %% ../../nbs/rivals/48e_table2.ipynb #0c9e3ebe
-def _file(name, seed): return f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+def _file(name, seed): return re.sub(r'\W+', '_', name) + f'-{seed}'
 
 def _jobs(rows, seeds):
     "(name, row, seed) of everything; baselines have nothing random."
