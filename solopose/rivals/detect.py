@@ -72,7 +72,7 @@ def read_cpn(
     path): # .npz with 'positions_2d': subject -> action -> list of (T, 17, 2), px, one for each camera
     "(subject, action, camera number) -> joints (T, 15, 2), px; ValueError for another file."
     found = read_npz(path, ['positions_2d']).get('positions_2d')
-    if isinstance(found, np.ndarray): found = found.item()
+    if isinstance(found, np.ndarray) and found.ndim == 0: found = found.item()
     if not isinstance(found, dict): raise ValueError(f'{path}: no positions_2d by subject; is it a file of CPN?')
     out = {}
     for subject, actions in found.items():
