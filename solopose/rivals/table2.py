@@ -236,7 +236,7 @@ def table2(
     folder, rows = make_mini(out, MINI[scale], frozen_encoder(encoder), trees, pack, motions)
     _same_run(out / 'run.json', dict(scale=scale, encoder=encoder, clips=len(rows)))
     run_rows(study_of(folder, rows, EFFORT[scale]), out / 'rows')
-    print(f'{(time.perf_counter() - began) / 60:.1f} minutes in this session; answers in {out}')
+    print(f'{(time.perf_counter() - began) / 60:.1f} minutes in this session; answers in {out.name}')
     return out
 
 # %% ../../nbs/rivals/48e_table2.ipynb #24c43e9e
