@@ -233,8 +233,9 @@ def table2(
     "Collection, tokens, and all rows, whatever is missing; the run folder."
     if scale not in EFFORT: raise ValueError(f'--scale {scale}: choose {", ".join(EFFORT)}')
     out, began = Path(out), time.perf_counter()
+    _same_run(out / 'run.json', dict(scale=scale, encoder=encoder))
     folder, rows = make_mini(out, MINI[scale], frozen_encoder(encoder), trees, pack, motions)
-    _same_run(out / 'run.json', dict(scale=scale, encoder=encoder, clips=len(rows)))
+    write_json(out / 'run.json', read_json(out / 'run.json') | dict(clips=len(rows)))
     run_rows(study_of(folder, rows, EFFORT[scale]), out / 'rows')
     print(f'{(time.perf_counter() - began) / 60:.1f} minutes in this session; answers in {out.name}')
     return out
@@ -244,6 +245,7 @@ def _same_run(path, about):
     "Write what a run is, or ValueError if the folder holds another."
     if path.exists() and (old := {k: read_json(path)[k] for k in about}) != about:
         raise ValueError(f'{path.parent} holds a run with {old}: give another --out')
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, about | run_facts())
 
 # %% ../../nbs/rivals/48e_table2.ipynb #31eb7c75
