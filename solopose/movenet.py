@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
-from .blazepose import download_package
+from .published import download_package
 from .files import whole_file
 from .spatial import load_tower
 

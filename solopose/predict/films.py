@@ -83,7 +83,7 @@ def load_model(
 ): # `SoloPose` in eval mode, loaded once for each process
     "The model that reads the films."
     from solopose.model import create_model
-    from solopose.weights import load_weights
+    from solopose.model import load_weights
     model = load_weights(weights) if weights else create_model('solopose-small', pretrained=True)
     return model.to(choose_device(device)).eval()
 
