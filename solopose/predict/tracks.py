@@ -6,18 +6,30 @@
 __all__ = ['Tracker', 'Track', 'track_people', 'boxes_at', 'Finder', 'main_person']
 
 # %% ../../nbs/predict/51b_tracks.ipynb #7aba6ca4
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 import numpy as np
 from fastcore.basics import patch
 from .detect import CLEAR, detect_people
 
 # %% ../../nbs/predict/51b_tracks.ipynb #9f81cce4
+@contextmanager
+def _without_opencv():
+    "An empty module in place of an OpenCV that cannot be loaded."
+    try: import cv2
+    except ImportError: sys.modules['cv2'] = ModuleType('cv2')
+    try: yield
+    finally:
+        if not hasattr(sys.modules['cv2'], '__file__'): del sys.modules['cv2']
+
 def _library():
     "The libraries, imported when they are needed."
-    try: import supervision, trackers
-    except ImportError as e:
-        raise ImportError(f'following people needs `pip install trackers` ({e}); on a machine without libGL '
-                          'also `pip install --force-reinstall opencv-python-headless`') from None
+    try:
+        import supervision
+        with _without_opencv(): import trackers
+    except ImportError as e: raise ImportError(f'following people needs `pip install trackers` ({e})') from None
     return trackers, supervision
 
 # %% ../../nbs/predict/51b_tracks.ipynb #fc7fea6d

@@ -18,8 +18,8 @@ import torch
 from fastcore.script import Param
 from ..cli import command
 from ..metrics import body_axes, constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
-from ..model import create_model
-from ..weights import load_weights, source_commit
+from ..model import create_model, load_weights
+from ..weights import source_commit
 from .pools import Pool, draw_clip, draw_pool
 from ..files import must_exist, whole_file
 from ..skeleton import SKELETON
