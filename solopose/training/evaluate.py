@@ -61,7 +61,8 @@ def view_of(
     joints): # (..., 15, 3) mm in the camera's frame, not rooted
     "Azimuth (..., -180..180) and elevation (..., -90..90) of the camera as the person sees it, degrees."
     joints = np.asarray(joints, np.float64)
-    to_camera = _unit(-joints[..., SKELETON.index('pelvis'), :])
+    pelvis = joints[..., SKELETON.index('pelvis'), :]
+    to_camera = -pelvis / np.linalg.norm(pelvis, axis=-1, keepdims=True)
     right, up, front = ((to_camera * axis).sum(-1) for axis in body_axes(joints))
     return np.degrees(np.arctan2(right, front)), np.degrees(np.arcsin(up.clip(-1, 1)))
 
