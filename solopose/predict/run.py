@@ -238,7 +238,7 @@ def plan_of(
     "What a stored part of a result must agree with to be gone on with."
     files = [video.path, *video.pictures[:1]]
     stamps = [[p.stat().st_size, p.stat().st_mtime_ns] if p.is_file() else None for p in files]
-    weights = round(sum(float(p.double().abs().sum()) for p in model.parameters()), 6)
+    weights = round(sum(float(p.detach().double().abs().sum()) for p in model.parameters()), 6)
     numbers = None if boxes is None else np.nan_to_num(np.asarray(boxes, float), nan=-1).round(3).tolist()
     return dict(film=printable(video.path.resolve()), stamps=stamps, frames=len(video.pictures), fps=video.resample_fps,
                 start=video.start, weights=weights, boxes=numbers, **settings)
