@@ -71,7 +71,7 @@ def repo_links(text, cfg):
     pages = {page_path(p, cfg.nbs_path): p.relative_to(cfg.nbs_path).as_posix() for p in notebooks(Path(cfg.nbs_path))}
     def of_site(m): return f"nbs/{pages[m[1]]}" if m[1] in pages else m[0]
     text = re.sub(re.escape(site_url(cfg)) + r'/([\w/-]+)\.html(#[\w.-]*)?', of_site, text)
-    text = re.sub(r'(\]\()(?:\./)?(?!nbs/)((?:[a-z]+/)?[\w.-]+\.(?:ipynb|png|gif|jpg|svg|mp4)(?:#[\w.-]*)?\))', r'\1nbs/\2', text)
+    text = re.sub(r'(\]\()(?:\./)?(?!nbs/)((?:[a-z]+/)?[\w.-]+\.(?:ipynb|png|gif|jpg|svg|webp|mp4)(?:#[\w.-]*)?\))', r'\1nbs/\2', text)
     text = re.sub(r'(src=")(?:\./)?(images/)', r'\1nbs/\2', text)
     return re.sub(r'(\]\()\.\./', r'\1', text)
 
