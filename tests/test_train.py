@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import console
 
 COMMAND = shutil.which('solopose_train', path=str(Path(sys.executable).parent)) or shutil.which('solopose_train')
 pytest.importorskip('pytorch_lightning', reason='training needs solopose[train]')
@@ -227,5 +228,5 @@ def test_full_disk_costs_a_line_and_not_the_run(pool, tmp_path):
 
 
 def test_eval_refuses_in_one_line(tmp_path):
-    ran = train(tmp_path / 'none.safetensors', command=(sys.executable, '-m', 'solopose.training.evaluate'))
+    ran = train(tmp_path / 'none.safetensors', command=(console('solopose_evaluate'),))
     assert ran.returncode == 2 and ran.stderr.count('\n') == 1 and 'none.safetensors' in ran.stderr, ran.stderr
