@@ -12,6 +12,7 @@ from .arrays import as_tensor
 from .losses.engine import CrossEntropy, loss_engine
 from .losses.factors import flat_factors_numba, numba
 from .losses.memory import empty_reused
+from .losses.decode import sharp_numba
 from .losses.reference import outer, sum_outer
 from .mixture import Mixture, gauss_1d
 
@@ -237,6 +238,12 @@ def _softmax(x):
     "Distributions from logits (N, D, H, W)."
     return x.flatten(1).softmax(-1).view_as(x)
 
+def _compiled(x):
+    "May numba decode these logits? Gradients, graphs and cards want torch."
+    wanted = x.requires_grad and torch.is_grad_enabled()
+    plain = x.dtype == torch.float32 and x.device.type == 'cpu' and not wanted
+    return bool(numba) and plain and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+
 @patch
 def _positions(self:HeatPose, x, p, how):
     "Positions (N, 3) from logits and their distributions, by one of the ways."
@@ -251,8 +258,11 @@ def decode(self:HeatPose,
     "Positions from logits, and how much of the probability lies around them; NaN and 0 for NaN logits."
     if how not in _WAYS:
         raise ValueError(f"how={how!r} is unknown: use {', '.join(map(repr, _WAYS[:-1]))} or {_WAYS[-1]!r}")
-    x = self._logits(logits)
-    p, lead = _softmax(x), tuple(logits.shape[:-3])
+    x, lead = self._logits(logits), tuple(logits.shape[:-3])
+    if how == 'sharp' and _compiled(x):
+        joints, confidence = sharp_numba(self, x.contiguous())
+        return joints.view(*lead, 3), confidence.view(lead)
+    p = _softmax(x)
     joints, lost = self._positions(x, p, how), p[:, 0, 0, 0].isnan()
     confidence = torch.where(lost, 0., self.mass_near(p, joints))
     return torch.where(lost[:, None], torch.nan, joints).view(*lead, 3), confidence.view(lead)
