@@ -189,7 +189,7 @@ def _sharp_rows(sizes=(24, 64), frames=8):
     for size in sizes:
         hp, dice = _heat(size), torch.Generator().manual_seed(1)
         x = torch.randn(frames, 15, size, size, size, generator=dice)
-        limit = fewest_seconds(Work(4 * x.numel(), 0, (2 * EXPONENTIAL + 10) * x.numel()))
+        limit = fewest_seconds(Work(4 * x.numel(), 0, (EXPONENTIAL + 6) * x.numel()))
         f = lambda: hp.decode(x, 'sharp')
         f()
         took = min(timed(f) for _ in range(7))

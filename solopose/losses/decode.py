@@ -8,7 +8,7 @@ __all__ = ['sharp_numba']
 # %% ../../nbs/losses/04cb_decode.ipynb #ed7d83df
 import numpy as np
 import torch
-from .fast import _exp_into, _jit, _largest, numba
+from .fast import _exp_into, _jit, _largest
 
 # %% ../../nbs/losses/04cb_decode.ipynb #b5b5facf
 @_jit
