@@ -255,7 +255,7 @@ class TemporalTransformer(nn.Module):
         merge=(), # blocks before which 2 x 2 cells of a frame become one
     ):
         super().__init__()
-        from torchvision.models.swin_transformer import PatchMerging
+        if merge: from torchvision.models.swin_transformer import PatchMerging # takes two seconds
         half = tuple(w // 2 for w in window)
         self.merge, self.width, self.checkpoint = tuple(merge), width << len(merge), False
         self.blocks = nn.ModuleList(
