@@ -99,7 +99,7 @@ def readme(cfg):
 
 def page_name(path):
     "`00_skeleton.ipynb` -> `skeleton`, as nbdev names pages."
-    return re.sub(r'^\d+[a-zA-Z]?_', '', Path(path).stem)
+    return re.sub(r'^\d+[a-zA-Z0-9]*_', '', Path(path).stem)
 
 
 def notebooks(folder):
@@ -117,7 +117,7 @@ def local_links(text, cfg, depth=0):
     up = '../' * depth
     text = text.replace(site_url(cfg) + '/', up)
     text = re.sub(r'\]\(\.\./' + re.escape(up) + r'(?!\.)', f']({cfg.git_url}/blob/{cfg.branch}/', text)
-    return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z]?_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
+    return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z0-9]*_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
 
 
 def stage_notebook(p, target, cfg, depth):
