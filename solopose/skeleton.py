@@ -39,6 +39,7 @@ class Skeleton:
     made_of: dict = field(default_factory=dict, hash=False)
     def __post_init__(self): _check_names(self)
     def __len__(self): return len(self.joints)
+    def __repr__(self): return f'Skeleton({self.name!r})'
 
 # %% ../nbs/00_skeleton.ipynb #4d852138
 @patch
