@@ -106,13 +106,17 @@ def view_box(
     return np.stack([np.append((middle - half)[:2], p[:, 2].min()), middle + half])
 
 # %% ../nbs/09a_figures.ipynb #726b371e
+def _grid_lines(box, step):
+    "Both ends of the lines of a grid on the bottom of the box, every `step` mm."
+    (x0, y0, _), (x1, y1, _) = box
+    lines = [((x, y0), (x, y1)) for x in np.arange(math.ceil(x0 / step) * step, x1, step)]
+    return lines + [((x0, y), (x1, y)) for y in np.arange(math.ceil(y0 / step) * step, y1, step)]
+
 def _ground(box, step=250):
     "Grid lines on the bottom of the box, one trace."
-    (x0, y0, z), (x1, y1, _) = box
-    lines = [((x, y0), (x, y1)) for x in np.arange(math.ceil(x0 / step) * step, x1, step)]
-    lines += [((x0, y), (x1, y)) for y in np.arange(math.ceil(y0 / step) * step, y1, step)]
+    z, lines = round(box[0][2]), _grid_lines(box, step)
     x, y = ([None if e is None else round(e[i]) for line in lines for e in (*line, None)] for i in (0, 1))
-    return dict(type='scatter3d', mode='lines', name='ground', x=x, y=y, z=[None if v is None else round(z) for v in x],
+    return dict(type='scatter3d', mode='lines', name='ground', x=x, y=y, z=[v if v is None else z for v in x],
                 line=dict(color='#9a9a9a', width=1), hoverinfo='skip', showlegend=False)
 
 # %% ../nbs/09a_figures.ipynb #74cc4424
@@ -128,25 +132,26 @@ def _scene(box, frame):
     titles = {'camera': ('right', 'away', 'up'), 'world': 'xyz'}.get(frame, ('right', 'forward', 'up'))
     axes = {f'{k}axis': _axis(*box[:, i], titles[i]) for i, k in enumerate('xyz')}
     eye = dict(x=.4, y=-1.5 if frame == 'camera' else 1.5, z=.3)
-    return axes | dict(aspectmode='manual', aspectratio=dict(zip('xyz', (extent / extent.max()).round(3).tolist())),
+    ratio = dict(zip('xyz', (extent / extent.max()).round(3).tolist()))
+    return axes | dict(aspectmode='manual', aspectratio=ratio,
                        camera=dict(eye=eye, center=dict(x=0, y=0, z=-.06)), uirevision='keep')
 
 # %% ../nbs/09a_figures.ipynb #54bfbf2c
+def _animate(label, frames, ms, redraw, **more):
+    "A button, or a step of the slider, that shows frames `ms` apart."
+    how = dict(frame=dict(duration=ms, redraw=redraw), mode='immediate', transition=dict(duration=0))
+    return dict(method='animate', label=label, args=[frames, how | more])
+
 def _slider(names, labels):
     "A slider that shows one frame at once."
-    at_once = dict(mode='immediate', transition=dict(duration=0), frame=dict(duration=0, redraw=True))
-    steps = [dict(method='animate', label=label, args=[[name], at_once]) for name, label in zip(names, labels)]
+    steps = [_animate(label, [name], 0, True) for name, label in zip(names, labels)]
     return dict(steps=steps, x=.14, len=.84, y=0, pad=dict(t=20), ticklen=0, minorticklen=0,
                 currentvalue=dict(prefix='', xanchor='left'))
 
 # %% ../nbs/09a_figures.ipynb #7f99c407
 def _buttons(ms):
     "Play, from where the slider stands, and pause."
-    at_once = dict(mode='immediate', transition=dict(duration=0))
-    play = dict(frame=dict(duration=ms, redraw=True), fromcurrent=True, **at_once)
-    stop = dict(frame=dict(duration=0, redraw=False), **at_once)
-    buttons = [dict(method='animate', label='play', args=[None, play]),
-               dict(method='animate', label='pause', args=[[None], stop])]
+    buttons = [_animate('play', None, ms, True, fromcurrent=True), _animate('pause', [None], 0, False)]
     return dict(type='buttons', direction='left', buttons=buttons, x=0, y=0, xanchor='left', yanchor='top',
                 pad=dict(t=38), showactive=False)
 
@@ -245,7 +250,7 @@ def draw_limbs(
     skeleton, # names and parents of the joints
     width, # of the limbs, px
 ): # the image
-    "Draw the limbs of people on a picture; joints that are NaN are left out."
+    "Draw the limbs of people; what is NaN is left out."
     pen = ImageDraw.Draw(image)
     for person in points: _draw_person(pen, person, skeleton, width)
     return image

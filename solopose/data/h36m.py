@@ -111,12 +111,14 @@ def _folders(root, name):
         home = f.parent.parent if f.parent.name == 'MyPoseFeatures' else f.parent
         if home.name in SUBJECTS: yield home.name, home, f
 
+def _metadata_files(root):
+    "Files called metadata.xml in, just below or beside a folder."
+    for folder in ('', '*/', '*/*/'): yield from sorted(root.glob(f'{folder}metadata.xml'))
+    yield from root.parent.glob('metadata.xml')
+
 def _find_metadata(root):
     "The metadata.xml in, beside or just below a folder."
-    places = (root, 'metadata.xml'), (root, '*/metadata.xml'), (root, '*/*/metadata.xml'), (root.parent,
-                                                                                            'metadata.xml')
-    found = [p for folder, pattern in places for p in sorted(folder.glob(pattern))]
-    if found: return found[0]
+    if found := next(_metadata_files(root), None): return found
     raise TakeError(f'{root} has no metadata.xml, so nobody knows the cameras of Human3.6M; '
                     f'it comes with the code of the release (Release-v1.2)')
 
@@ -126,11 +128,15 @@ def _size(video, otherwise):
     try: return video_head(video)[2]
     except TakeError: return otherwise
 
+def _pictures_of(home, name, camera):
+    "The video, or the folder of pictures, of one camera; None without either."
+    places = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
+    return next((p for p in places if p.exists()), None)
+
 def _view(home, subject, name, camera):
-    "One camera of a sequence, with its video or its folder of pictures if they are there."
-    video, folder = home / 'Videos' / f'{name}.{camera.name}.mp4', home / 'Images' / f'{name}.{camera.name}'
-    if video.exists(): camera = replace(camera, size=_size(video, camera.size))
-    there = next((p for p in (video, folder) if p.exists()), None)
+    "One camera of a sequence, with its pictures if any."
+    there = _pictures_of(home, name, camera)
+    if there and there.suffix == '.mp4': camera = replace(camera, size=_size(there, camera.size))
     return View(camera.name, camera, there, problem=PROBLEMS.get((subject, name, camera.name), ''))
 
 def _read_world(file, shift, view): return read_cdf(file) + np.array(shift)
@@ -171,6 +177,13 @@ def _nothing_found(root, poses):
     return str(root), f'no {KINDS[poses]}/*.cdf for any subject below it{advice}'
 
 # %% ../../nbs/data/31_h36m.ipynb #9b127690
+def _pose_files(root, poses):
+    "Subject, its folder, name of the sequence and file of all poses; one file for each sequence."
+    for subject, home, folder in _folders(root, KINDS[poses]):
+        names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f
+                 for f in sorted(folder.glob('*.cdf'))}
+        yield from ((subject, home, n, f) for n, f in names.items() if not n.startswith('_ALL'))
+
 def read_h36m(root, # folder of the download
               poses='world', # or 'mono' (camera frames), 'universal' (the same, all people equally tall)
               unshift=False): # take back the 200 mm shift of three sequences of S9
@@ -181,13 +194,9 @@ def read_h36m(root, # folder of the download
         raise TakeError(f'{root} is no folder; give the one that holds S1, S5, ...')
     try: meta = read_metadata(_find_metadata(root))
     except TakeError as e: return Takes(skipped=[(str(root), str(e))])
-    for subject, home, folder in _folders(root, KINDS[poses]):
-        names = {f.stem if poses == 'world' else f.stem.rsplit('.', 1)[0]: f
-                 for f in sorted(folder.glob('*.cdf'))}
-        for name, file in names.items():
-            if name.startswith('_ALL'): continue
-            takes.attempt(f'h36m: {subject}/{name}',
-                          partial(_take, meta, subject, home, file, poses, unshift, name))
+    for subject, home, name, file in _pose_files(root, poses):
+        one = partial(_take, meta, subject, home, file, poses, unshift, name)
+        takes.attempt(f'h36m: {subject}/{name}', one)
     if not takes and not takes.skipped: takes.skipped.append(_nothing_found(root, poses))
     return takes
 

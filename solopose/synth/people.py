@@ -195,7 +195,9 @@ def _dressed(self:People, actors, **kw):
 PELVIS = SKELETON.joints.index('pelvis')
 _TOUCH = [SKELETON.joints.index(j) for j in ('l_ankle', 'r_ankle', 'l_wrist', 'r_wrist', 'l_knee', 'r_knee',
                                              'pelvis', 'head')]
-def contacts(keypoints, device):
+def contacts(
+    keypoints, # (F, J, 3), m, world
+    device): # of the points
     "Points that may touch the floor (F, 8, 3): ankles and so on, less the thickness of the limb."
     points = torch.as_tensor(keypoints[:, _TOUCH]).float().to(device)
     return points - torch.tensor([0., 0, .07], device=device)

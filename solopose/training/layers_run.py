@@ -163,12 +163,15 @@ def evaluate(self:LayersRun):
 # %% ../../nbs/training/44a_layers_run.ipynb #ae07ecd2
 COUNTERS = ('step', 'frames', 'layers', 'session', 'seconds', 'frozen', 'curve', 'losses')
 @patch
+def _state(self:LayersRun):
+    "What a checkpoint holds."
+    parts = {k: getattr(self, k).state_dict() for k in ('net', 'ema', 'optimizer')}
+    return parts | {k: getattr(self, k) for k in COUNTERS} | dict(generator=self.generator.get_state())
+
+@patch
 def save(self:LayersRun):
     "Write the checkpoint, curve.json and losses.json."
-    parts = {k: getattr(self, k).state_dict() for k in ('net', 'ema', 'optimizer')}
-    parts |= {k: getattr(self, k) for k in COUNTERS}
-    parts['generator'] = self.generator.get_state()
-    with whole_file(self.out / 'checkpoint.pt', sync=True) as part: torch.save(parts, part)
+    with whole_file(self.out / 'checkpoint.pt', sync=True) as part: torch.save(self._state(), part)
     for k in ('curve', 'losses'): write_json(self.out / f'{k}.json', getattr(self, k))
 
 @patch
