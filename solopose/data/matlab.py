@@ -41,10 +41,14 @@ def _head(data, order):
 # %% ../../nbs/data/31a_matlab.ipynb #e0f19fec
 CELL, NUMERIC = 1, range(6, 16)
 
+def _check_count(count, data):
+    "ValueError for more cells than there is room for."
+    if not 0 <= count * 8 <= len(data): raise ValueError(f'{count} cells do not fit into {len(data)} bytes')
+
 def _cells(data, at, shape, order):
     "The matrices of a cell array."
     count = math.prod(shape)
-    if not 0 <= count * 8 <= len(data): raise ValueError(f'{count} cells do not fit into {len(data)} bytes')
+    _check_count(count, data)
     out = np.empty(count, object)
     for i in range(count):
         _, content, at = _element(data, at, order)

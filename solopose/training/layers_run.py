@@ -253,15 +253,20 @@ def train(self:LayersRun):
 
 # %% ../../nbs/training/44a_layers_run.ipynb #220b7fd2
 @patch
-def begin(self:LayersRun,
-    drawers:Drawers): # at work
-    "Wait for layers; a new run takes the tower's statistics from them."
-    self.wait_for_layers(drawers)
-    if self.step or self.recipe.init or not hasattr(self.net.encoder.trunk, 'standardise'): return
+def _standardise(self:LayersRun):
+    "Take the tower's statistics from a few batches."
     batches = range(8 if self.device.type == 'cuda' else 4)
     frames = torch.cat([self.batch(True)['frames'][:, 0] for _ in batches])
     self.net.encoder.trunk.standardise(frames)
     self.ema.load_state_dict(self.net.state_dict())
+
+@patch
+def begin(self:LayersRun,
+    drawers:Drawers): # at work
+    "Wait for layers; a new run takes the tower's statistics from them."
+    self.wait_for_layers(drawers)
+    if self.step or self.recipe.init: return
+    if hasattr(self.net.encoder.trunk, 'standardise'): self._standardise()
 
 # %% ../../nbs/training/44a_layers_run.ipynb #6f4435f9
 def train_layers(
