@@ -21,12 +21,14 @@ def fuses(
 ):
     "Can oneDNN do this convolution and its activation in one go?"
     return (x.device.type == 'cpu' and x.dtype == conv.weight.dtype == torch.float32
-            and not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+            and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
             and not torch.is_autocast_enabled('cpu') and torch.backends.mkldnn.is_available()
             and hasattr(torch.ops.mkldnn, '_convolution_pointwise'))
 
 # %% ../nbs/05b_blazenet.ipynb #5a000003
-ACTIVATIONS = dict(relu6=('hardtanh', [0., 6.], ''), relu=('relu', [], ''), none=('none', [], '')) # as oneDNN has them
+# as oneDNN has them
+ACTIVATIONS = dict(relu6=('hardtanh', [0., 6.], ''), relu=('relu', [], ''), none=('none', [], ''))
 
 def convolve(
     conv, # nn.Conv2d
@@ -101,7 +103,8 @@ class Residual(nn.Module):
         return F.pad(F.max_pool2d(x, 2, ceil_mode=True), (0, 0, 0, 0, 0, self.more))
     def forward(self, x):
         y = F.pad(x, (*same_padding(x.shape[-1], self.stride), *same_padding(x.shape[-2], self.stride)))
-        return F.relu6(self.skip(x) + convolve(self.pointwise, convolve(self.depthwise, y), 'none'), inplace=True)
+        y = convolve(self.pointwise, convolve(self.depthwise, y), 'none')
+        return F.relu6(self.skip(x) + y, inplace=True)
 
 # %% ../nbs/05b_blazenet.ipynb #3f51388f
 @dataclass(frozen=True)
@@ -187,9 +190,9 @@ def forward(self:Pyramid,
 ):
     "Features by name: 'pyramid32' to 'pyramid4'."
     out = dict(pyramid32=self.lateral32(f['bottleneck']))
-    for coarse, stride in ((32, 16), (16, 8), (8, 4)):
+    for stride in (16, 8, 4):
         side = getattr(self, f'lateral{stride}')(f[f'stride{stride}'])
-        out[f'pyramid{stride}'] = _enlarged(out[f'pyramid{coarse}'], side)
+        out[f'pyramid{stride}'] = _enlarged(out[f'pyramid{2 * stride}'], side)
     return out
 
 # %% ../nbs/05b_blazenet.ipynb #6f1e1d08
@@ -235,9 +238,8 @@ def read(self:Head3D,
     x, # of `forward`, (N, C, 2, 2)
 ):
     "Its own answer: landmarks (N, 39, 5), world (N, 39, 3) m, flag (N,) 0..1."
-    landmarks, world = self.landmarks(x).flatten(1), self.world(x).flatten(1)
-    flag = self.flag(x).flatten().sigmoid()
-    return dict(landmarks=landmarks.unflatten(1, (39, 5)), world=world.unflatten(1, (39, 3)), flag=flag)
+    landmarks, world = (m(x).flatten(1).unflatten(1, (39, -1)) for m in (self.landmarks, self.world))
+    return dict(landmarks=landmarks, world=world, flag=self.flag(x).flatten().sigmoid())
 
 # %% ../nbs/05b_blazenet.ipynb #8ffa2cad
 class BlazePose(nn.Module):

@@ -47,7 +47,8 @@ def cell_moments(
     x, # heatmaps before any sigmoid, (N, C, H, W)
     k, # sides of a cell, pixels of the map
 ):
-    "Each map's share in every cell, and its first moments across and down the cell, (N, 3*C, H/k, W/k), times 4."
+    """Each map's share in every cell, and its first moments across and down the cell, (N, 3*C, H/k, W/k),
+    times 4."""
     p = torch.sigmoid(x.float())
     p = p / p.sum((-2, -1), keepdim=True).clamp(min=1e-3)
     place = ((torch.arange(k, device=x.device) + .5) / k - .5).repeat(x.shape[-1] // k)
@@ -75,7 +76,7 @@ def grid_parts(
     return out | dict(head=on_grid(features['head'], 1, 'fold'))
 
 # %% ../nbs/05c_blazepose.ipynb #8efbb317
-def part_channels(config):
+def part_channels(config): # a `BlazePoseConfig`
     "Channels of each of `PARTS`, and of 'head'."
     features = dict(bottleneck=config.bottleneck, stride32=config.stages[4][1], stride16=config.stages[3][1],
                     heatmaps=39, **{f'pyramid{s}': config.pyramid for s in (4, 16, 32)})
@@ -170,7 +171,7 @@ def forward(self:BlazePoseTower,
 def standardise(self:BlazePoseTower,
     frames, # pictures, (N, 3, S, S), RGB in 0..1
 ):
-    "Take mean and spread of every channel from these frames. Returns the tower."
+    "Take mean and spread of every channel from frames. Returns the tower."
     found = channel_statistics(self.body, frames)
     for n, standard in self.standard.items():
         standard.load_state_dict({k: found[f'{n}.{k}'] for k in ('mean', 'std')})
@@ -186,8 +187,9 @@ def blazepose_tower(
     extra, # further arguments of `BlazePoseTower`
 ): # tower, image size, mean and standard deviation of its colours
     "What `SpatialEncoder('blazepose:full')` is made of."
-    if tag: raise ValueError(f"'blazepose:{variant}': no weight file {tag!r}; write one with "
-                             f"`solopose_blazepose {variant}` and give its path")
+    if tag:
+        raise ValueError(f"'blazepose:{variant}': no weight file {tag!r}; write one with "
+                         f"`solopose_blazepose {variant}` and give its path")
     if out_index is not None:
         raise ValueError(f"'blazepose:{variant}' has no out_index; say parts=(...) for other tokens")
     tower = BlazePoseTower(variant, **extra)
@@ -206,7 +208,8 @@ def convert_blazepose(
     state = {f'body.{k}': v for k, v in weights_of(read_graph(raw), variant).items()}
     state |= {f'standard.{k}': v for k, v in shipped_statistics(variant).items()}
     about = dict(format='solopose blazepose', variant=variant, sha256=hashlib.sha256(raw).hexdigest(),
-                 source=f'npm {PACKAGE}, pose_landmark_{variant}.tflite', copyright='Google LLC', licence='Apache-2.0')
+                 source=f'npm {PACKAGE}, pose_landmark_{variant}.tflite', copyright='Google LLC',
+                 licence='Apache-2.0')
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part: save_file(state, part, metadata=about)
     return Path(out)

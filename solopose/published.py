@@ -78,7 +78,8 @@ def published_file(
 ):
     "Bytes of a published network, checked. ValueError says which file is wrong."
     path = Path(source)
-    if not path.exists(): raise ValueError(f'{path}: no such file; fetch it with solopose_blazepose')
+    if not path.exists():
+        raise ValueError(f'{path}: no such file; fetch it with solopose_blazepose')
     raw = path.read_bytes() if path.suffix == '.tflite' else _member(path, variant)
     found = published_variant(raw, path)
     if found != variant: raise ValueError(f'{path} is the network {found!r}, not {variant!r}')

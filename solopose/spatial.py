@@ -77,13 +77,17 @@ class ClipTower(nn.Module):
 
 # %% ../nbs/05_spatial.ipynb #eea00b39
 @patch
-def _block(self:ClipTower, x):
-    "The tokens of one block: the grid, and what stands before it."
+def _wanted(self:ClipTower):
+    "What else a transformer is asked for: a sequence, and the tokens that belong to no place."
     plain = getattr(self.body, 'attn_pool', None) is None
     vit = dict(output_fmt='NLC', output_extra_tokens=True, normalize_intermediates=plain)
+    return vit if self.vit else {}
+
+@patch
+def _block(self:ClipTower, x):
+    "The tokens of one block: the grid, and what stands before it."
     block = 1 if self.index is None else [self.index]
-    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True,
-                                          **vit if self.vit else {})
+    out = self.body.forward_intermediates(x, indices=block, intermediates_only=True, **self._wanted())
     return out['image_intermediates'][-1], out.get('image_intermediates_prefix')
 
 @patch

@@ -36,11 +36,15 @@ def fingerprint(self:SpatialEncoder):
     return h.hexdigest()[:16]
 
 # %% ../nbs/05d_token_cache.ipynb #605bd33d
-def _frames_batch(part):
-    "A list of frames as one tensor (N, 3, S, S) in 0..1, and the fingerprint of their numbers."
-    x = torch.stack([torch.as_tensor(np.asarray(f)) for f in part])
+def _mark(x):
+    "Fingerprint of the numbers of a tensor."
     kind = str((x.dtype, tuple(x.shape))).encode()
-    mark = hashlib.sha256(kind + x.contiguous().numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(kind + x.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+def _frames_batch(part):
+    "A list of frames as one tensor (N, 3, S, S) in 0..1, and its fingerprint."
+    x = torch.stack([torch.as_tensor(np.asarray(f)) for f in part])
+    mark = _mark(x)
     if x.shape[-1] == 3 and x.shape[1] != 3: x = x.permute(0, 3, 1, 2)
     return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), mark
 

@@ -45,16 +45,29 @@ def solopose_bench(
     if strict and not all(r.holds for r in rows): sys.exit(1)
 
 # %% ../../nbs/bench/65_command.ipynb #65e00001
+def _cell(r):
+    "Key and text of a row."
+    key = r['name'], r['baseline'].split(':')[0] if r['unit'] == 'x' else r['unit']
+    share = f" ({r['share']:.0%})" if r.get('share') else ''
+    return key, f"{r['value']:.3g}{share}"
+
+def _cells(records):
+    "{key: {number of the record: text}} of all rows that have a value."
+    out = {}
+    for i, r in ((i, r) for i, record in enumerate(records) for r in record['rows'] if r['value']):
+        key, text = _cell(r)
+        out.setdefault(key, {})[i] = text
+    return out
+
+def _columns(texts, n):
+    "Texts {number of the record: text} in n columns."
+    return ''.join(f"{texts.get(i, '-'):>14}" for i in range(n))
+
 def side_by_side(
     records): # files with the rows of runs
     "Rows of several records as text: their values, and in brackets the share of what that machine allows."
-    rows, found = {}, [jsonlib.loads(Path(f).read_text()) for f in records]
-    for i, record in enumerate(found):
-        for r in record['rows']:
-            key = r['name'], r['baseline'].split(':')[0] if r['unit'] == 'x' else r['unit']
-            share = f" ({r['share']:.0%})" if r.get('share') else ''
-            if r['value']: rows.setdefault(key, {})[i] = f"{r['value']:.3g}{share}"
+    found = [jsonlib.loads(Path(f).read_text()) for f in records]
     names = [f"{'ABCDEFG'[i]}: {r['processor']}, load {r['load']}, {r['date']}" for i, r in enumerate(found)]
-    head = ''.join(f"{'ABCDEFG'[i]:>14}" for i in range(len(found)))
-    lines = [''.join(f"{v.get(i, '-'):>14}" for i in range(len(found))) + f'  {k[0]}  [{k[1]}]' for k, v in rows.items()]
+    head = _columns(dict(enumerate('ABCDEFG')), len(found))
+    lines = [f'{_columns(v, len(found))}  {name}  [{what}]' for (name, what), v in _cells(found).items()]
     return '\n'.join([*names, head, *lines])

@@ -122,7 +122,8 @@ def _half_loss_rows(sizes=(24, 64), frames=8):
     for size in sizes:
         case = LossCase(size, frames, torch.bfloat16)
         found = ratio(case.ours, case.strict, least=.05)
-        rows.append(found.row(f'loss and gradient, {case.what}', 'F.cross_entropy, target given', 1., case.limit()))
+        name = f'loss and gradient, {case.what}'
+        rows.append(found.row(name, 'F.cross_entropy, target given', 1., case.limit()))
     return rows
 
 # %% ../../nbs/bench/61_heatpose.ipynb #bc1e4019

@@ -142,14 +142,22 @@ def _cpu_facts():
     return {k.strip(): v.strip() for k, _, v in (l.partition(':') for l in lines)}
 
 # %% ../../nbs/bench/60_timing.ipynb #988aa4b1
+def _family(facts):
+    "Family and model of a processor, '' if nothing is known."
+    return f"family {facts['cpu family']} model {facts['model']}" if 'cpu family' in facts else ''
+
+def _widest_vectors(facts):
+    "The widest vectors of a processor, '' if nothing is known."
+    known = facts.get('flags', '').split()
+    return next((w for w in ('avx512_bf16', 'avx512f', 'avx2') if w in known), '')
+
 def processor():
     "The processor's name, its family, and the widest vectors that it has."
     import platform
     facts = _cpu_facts()
     name = facts.get('model name') or platform.processor() or platform.machine()
-    wide = next((w for w in ('avx512_bf16', 'avx512f', 'avx2') if w in facts.get('flags', '').split()), '')
-    about = f"family {facts['cpu family']} model {facts['model']}" if 'cpu family' in facts else ''
-    return f"{name} ({', '.join(filter(None, (about, wide)))})" if about or wide else name
+    about = ', '.join(filter(None, (_family(facts), _widest_vectors(facts))))
+    return f'{name} ({about})' if about else name
 
 # %% ../../nbs/bench/60_timing.ipynb #8a87f3db
 def write_rows(

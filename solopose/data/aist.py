@@ -219,14 +219,22 @@ def _write_pickle(path, held):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(held, protocol=4))
 
+def _keep_3d(root, name, cm, rng):
+    "Joints in the room, cm: smooth, and with 10 mm of noise."
+    noisy = cm + rng.normal(0, 1, cm.shape)
+    _write_pickle(root / 'keypoints3d' / f'{name}.pkl', dict(keypoints3d=noisy, keypoints3d_optim=cm))
+
+def _keep_2d(root, name, uv):
+    "Joints in nine pictures (9, T, 17, 2), px."
+    seen = np.concatenate([uv, np.ones_like(uv[..., :1])], -1).astype('float32')
+    about = dict(det_scores=np.ones(uv.shape[:2]), timestamps=np.arange(uv.shape[1]) / 60)
+    _write_pickle(root / 'keypoints2d' / f'{name}.pkl', dict(keypoints2d=seen, **about))
+
 def _write_take(root, name, r, rng):
     "Joints in the room and in nine pictures, and the videos."
     native = native_joints(r.joints, COCO_17)
-    cm, uv = native @ Z_TO_Y.T / 10, np.stack([c.see(native) for c in r.cameras])
-    noisy, seen = cm + rng.normal(0, 1, cm.shape), np.concatenate([uv, np.ones_like(uv[..., :1])], -1)
-    _write_pickle(root / 'keypoints3d' / f'{name}.pkl', dict(keypoints3d=noisy, keypoints3d_optim=cm))
-    about = dict(det_scores=np.ones((9, len(cm))), timestamps=np.arange(len(cm)) / 60)
-    _write_pickle(root / 'keypoints2d' / f'{name}.pkl', dict(keypoints2d=seen.astype('float32'), **about))
+    _keep_3d(root, name, native @ Z_TO_Y.T / 10, rng)
+    _keep_2d(root, name, np.stack([c.see(native) for c in r.cameras]))
     for view, video in zip(VIEWS, r.videos or ()):
         write_frames(root / 'videos' / f'{name.replace("cAll", view)}.mp4', video, r.fps)
 

@@ -54,16 +54,19 @@ def shard_jobs(tables, # of `make_tables`
     return jobs
 
 # %% ../../nbs/data/35e_build.ipynb #b81a1288
+def _fill(out, part, a, b, at, i, R, t):
+    "Put one piece into the long arrays."
+    here = slice(at, at + b - a)
+    with np.load(part) as z: points, out['source_frame'][here] = z['points'][a:b], z['near'][a:b]
+    out['position'][here] = apply_rigid(points.astype(float), R, t)
+    out['take_of_frame'][here] = i
+
 def _project(pieces):
     "The long arrays of one shard: poses in the universal frame (paper Eq. 4), and where they come from."
     last = pieces[-1]
     n = last[3] + last[2] - last[1]
     out = {name: np.full((n, *rest), fill, dtype) for name, (dtype, fill, rest, _) in LONG.items()}
-    for part, a, b, at, i, R, t in pieces:
-        here = slice(at, at + b - a)
-        with np.load(part) as z: points, out['source_frame'][here] = z['points'][a:b], z['near'][a:b]
-        out['position'][here] = apply_rigid(points.astype(float), R, t)
-        out['take_of_frame'][here] = i
+    for piece in pieces: _fill(out, *piece)
     return out
 
 # %% ../../nbs/data/35e_build.ipynb #31f3f12c
@@ -84,8 +87,8 @@ def consolidate(store): # folder
     "Gather the metadata of all arrays."
     import zarr
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Consolidated metadata', UserWarning) # not yet in format 3
-        warnings.filterwarnings('ignore', 'Object at', UserWarning) # the JSON files of `about`
+        for known in 'Consolidated metadata', 'Object at': # not yet in format 3; the JSON files of `about`
+            warnings.filterwarnings('ignore', known, UserWarning)
         zarr.consolidate_metadata(store, zarr_format=3)
 
 # %% ../../nbs/data/35e_build.ipynb #94227e66

@@ -34,13 +34,17 @@ def _motion(key, c):
     if isinstance(key, tuple): return R.T, -R.T @ T # Human3.6M: camera to world, and the centre
     return R, T # MPI-INF-3DHP: world to camera
 
+def _bent(c):
+    "Distortion and lens model of one camera of mmpose, nothing for a straight lens."
+    k, p = (np.ravel(c.get(n, [0] * m)) for n, m in (('k', 3), ('p', 2)))
+    return dict(distortion=(k[0], k[1], p[0], p[1], k[2]), model='h36m') if k.any() or p.any() else {}
+
 def _mmpose_camera(path, key, c):
     "One camera of mmpose."
     (fx, fy), (cx, cy), (R, t) = np.ravel(c['f']), np.ravel(c['c']), _motion(key, c)
-    k, p = (np.ravel(c.get(n, [0] * m)) for n, m in (('k', 3), ('p', 2)))
-    bent = dict(distortion=(k[0], k[1], p[0], p[1], k[2]), model='h36m') if k.any() or p.any() else {}
     name = key[1] if isinstance(key, tuple) else str(c.get('name', key))
-    return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, _picture_size(path, c), name=name, **bent)
+    K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    return Camera(K, R, t, _picture_size(path, c), name=name, **_bent(c))
 
 # %% ../../nbs/data/34a_camera_files.ipynb #8eb31b8d
 def _checked_camera(path, key, c):

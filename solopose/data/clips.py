@@ -102,13 +102,6 @@ def _check(self:ClipDataset, ds):
     if (Path(self.features) / 'about.json').exists(): return
     raise ValueError(f'{self.features} holds no features: make them with cache_features')
 
-# %% ../../nbs/data/37_clips.ipynb #b702b5d6
-@patch
-def set_epoch(self:ClipDataset,
-              epoch): # number
-    "Other augmentations for another epoch; call it before the loader is asked for batches."
-    self.epoch = epoch
-
 # %% ../../nbs/data/37_clips.ipynb #da2af33a
 @patch
 def film(self:ClipDataset,
@@ -247,6 +240,13 @@ def _cached(self:ClipDataset, clip):
     "Features, box and picture size of `cache_features`."
     with np.load(_feature_file(self.features, clip), allow_pickle=False) as z:
         return z['features'][:self.frames], z['box'], tuple(z['picture'])
+
+# %% ../../nbs/data/37_clips.ipynb #b702b5d6
+@patch
+def set_epoch(self:ClipDataset,
+              epoch): # number
+    "Other augmentations for another epoch; call it before the loader is asked for batches."
+    self.epoch = epoch
 
 # %% ../../nbs/data/37_clips.ipynb #971fb1f8
 @patch

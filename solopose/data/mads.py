@@ -60,21 +60,24 @@ def _check_name(action):
 def _same_camera(path, c):
     "Is this the camera of a file?"
     have, want = bouguet_camera(path), turn_camera(c)
-    if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
+    return all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t)))
 
-def _check_recorded(recorded):
+def _check_recorded(r):
     "TakeError for what MADS cannot express."
-    if recorded.subject not in ACTIONS:
-        raise TakeError(f'MADS has a performer for each of {", ".join(ACTIONS)}, no {recorded.subject!r}')
-    _check_name(recorded.action)
-    if len(recorded.cameras) != 3: raise TakeError(f'MADS has three cameras, not {len(recorded.cameras)}')
+    if r.subject not in ACTIONS:
+        raise TakeError(f'MADS has a performer for each of {", ".join(ACTIONS)}, no {r.subject!r}')
+    _check_name(r.action)
+    if len(r.cameras) != 3: raise TakeError(f'MADS has three cameras, not {len(r.cameras)}')
+
+def _check_lens(c):
+    "TakeError for a lens that the file cannot hold."
+    if getattr(c, 'model', 'opencv') not in ('opencv', None):
+        raise TakeError(f'Bouguet files hold the lens model of OpenCV, not {c.model!r}')
 
 def _check_camera(path, c, action):
     "TakeError for a lens that the file cannot hold, or a camera other than the one that is there."
-    if getattr(c, 'model', 'opencv') not in ('opencv', None):
-        raise TakeError(f'Bouguet files hold the lens model of OpenCV, not {c.model!r}')
-    if not path.exists(): return
-    if _same_camera(path, c): return
+    _check_lens(c)
+    if not path.exists() or _same_camera(path, c): return
     raise TakeError(f'{path.parent.name} has one set of cameras for all its sequences, '
                     f'and {action!r} brings another')
 

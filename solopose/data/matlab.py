@@ -41,25 +41,31 @@ def _head(data, order):
 # %% ../../nbs/data/31a_matlab.ipynb #e0f19fec
 CELL, NUMERIC = 1, range(6, 16)
 
+def _check_count(count, data):
+    "ValueError for more cells than there is room for."
+    if not 0 <= count * 8 <= len(data): raise ValueError(f'{count} cells do not fit into {len(data)} bytes')
+
 def _cells(data, at, shape, order):
     "The matrices of a cell array."
     count = math.prod(shape)
-    if not 0 <= count * 8 <= len(data): raise ValueError(f'{count} cells do not fit into {len(data)} bytes')
+    _check_count(count, data)
     out = np.empty(count, object)
     for i in range(count):
         _, content, at = _element(data, at, order)
         out[i] = _matrix(content, order) if len(content) else np.empty((0, 0))
     return out.reshape(shape, order='F')
 
+def _shaped(values, shape):
+    "Numbers as an array of a shape, column by column; ValueError for too many or too few."
+    if min(shape) < 0 or math.prod(shape) != len(values):
+        raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
+    return values.reshape(shape, order='F')
+
 def _matrix(data, order):
     "The array of a matrix; None if it holds neither numbers nor cells."
     kind, shape, _, at = _head(data, order)
     if kind == CELL: return _cells(data, at, shape, order)
-    if kind not in NUMERIC: return None
-    values, _ = _numbers(data, at, order)
-    if min(shape) < 0 or math.prod(shape) != len(values):
-        raise ValueError(f'{len(values)} numbers are no array of shape {shape}')
-    return values.reshape(shape, order='F')
+    return _shaped(_numbers(data, at, order)[0], shape) if kind in NUMERIC else None
 
 # %% ../../nbs/data/31a_matlab.ipynb #5a386f3f
 def _unpacked_head(kind, content, end, order):

@@ -110,15 +110,19 @@ def _said_length(info, where):
     return table[where]
 
 # %% ../../nbs/data/34_mpi.ipynb #969fe2ba
-def _train_length(folder):
-    "Frames and frame rate of a training sequence; TakeError if its annotation is shorter."
-    info, path = folder.parents[1] / 'util/mpii_get_sequence_info.m', folder / 'annot.mat'
-    where = folder.parent.name, folder.name
-    frames, fps = _said_length(info, where)
+def _check_rows_of(path, frames):
+    "TakeError if an annotation is shorter than the table says."
     rows = len(read_mat(path, 'frames')[0])
-    if rows >= frames: return frames, fps
+    if rows >= frames: return
     raise TakeError(f'{path} has {rows} rows, the table of the data set says {frames}; '
                     'the file is truncated or belongs to another sequence')
+
+def _train_length(folder):
+    "Frames and frame rate of a training sequence; TakeError if its annotation is shorter."
+    info = folder.parents[1] / 'util/mpii_get_sequence_info.m'
+    frames, fps = _said_length(info, (folder.parent.name, folder.name))
+    _check_rows_of(folder / 'annot.mat', frames)
+    return frames, fps
 
 # %% ../../nbs/data/34_mpi.ipynb #062b1c7c
 def train_take(folder, # S1/Seq1

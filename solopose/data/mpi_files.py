@@ -184,8 +184,8 @@ def _train_cells(world, rig):
     cells = {n: np.empty((14, 1), object) for n in ('annot2', 'annot3', 'univ_annot3')}
     for k, c in enumerate(rig):
         p = world_to_camera(world, c)
-        for n, v in dict(annot2=project(p, c), annot3=p, univ_annot3=_universal(p, MPI_28)).items():
-            cells[n][k, 0] = v.reshape(len(p), -1)
+        for cell, v in zip(cells.values(), (project(p, c), p, _universal(p, MPI_28))):
+            cell[k, 0] = v.reshape(len(p), -1)
     return cells
 
 def _note_length(root, r):

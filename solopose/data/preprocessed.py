@@ -105,14 +105,18 @@ def _check_row(c):
                         "this is not the pickle of the Human3.6M toolbox")
 
 # %% ../../nbs/data/35_preprocessed.ipynb #c62455a1
+def _toolbox_lens(c):
+    "K and distortion of a row."
+    fx, fy, cx, cy = (float(np.ravel(c[n])[0]) for n in ('fx', 'fy', 'cx', 'cy'))
+    (k1, k2, k3), (p1, p2) = np.ravel(c['k'])[:3], np.ravel(c['p'])[:2]
+    return [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], (k1, k2, p1, p2, k3)
+
 def _toolbox_camera(c, convention, name=''):
     "The camera of a row, its R and T read by one convention."
     _check_row(c)
-    fx, fy, cx, cy = (float(np.ravel(c[n])[0]) for n in ('fx', 'fy', 'cx', 'cy'))
-    (k1, k2, k3), (p1, p2) = np.ravel(c['k'])[:3], np.ravel(c['p'])[:2]
+    K, bend = _toolbox_lens(c)
     R, t = CONVENTIONS[convention](np.asarray(c['R'], float), np.ravel(np.asarray(c['T'], float)))
-    return Camera([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], R, t, (1000, 1000), (k1, k2, p1, p2, k3), name,
-                  'h36m')
+    return Camera(K, R, t, (1000, 1000), bend, name, 'h36m')
 
 # %% ../../nbs/data/35_preprocessed.ipynb #9b5bcbe6
 def toolbox_convention(rows): # dictionaries of the same frame, one for each view
@@ -167,16 +171,23 @@ def _pstmo_form(data):
     if all(isinstance(v, dict) and 'valid' in v for v in data.values()): return 'pstmo_test'
     return 'pstmo_train' if all(isinstance(v, list) for v in data.values()) else ''
 
+def _check_3d(path, names):
+    "TakeError for the other file of VideoPose3D."
+    if 'positions_2d' in names:
+        raise TakeError(f'{path} holds 2D joints only; the 3D poses of VideoPose3D are in data_3d_h36m.npz')
+
+def _by_joints(path):
+    "Form of an npz of rows, by the number of its joints, '' if none."
+    shape = np.shape(_arrays(path, 'S')[0])
+    return {17: 'mmpose', 24: 'spin'}.get(shape[1] if len(shape) == 3 and shape[2] == 4 else 0, '')
+
 def _npz_form(path):
     "Form of an npz by the names of its arrays, '' if none."
     names = _names_in(path)
     if 'positions_3d' in names: return 'videopose3d'
-    if 'positions_2d' in names:
-        raise TakeError(f'{path} holds 2D joints only; the 3D poses of VideoPose3D are in data_3d_h36m.npz')
+    _check_3d(path, names)
     if names == {'data'}: return _pstmo_form(_arrays(path, 'data')[0])
-    if not {'imgname', 'S', 'part'} <= names: return ''
-    shape = np.shape(_arrays(path, 'S')[0])
-    return {17: 'mmpose', 24: 'spin'}.get(shape[1] if len(shape) == 3 and shape[2] == 4 else 0, '')
+    return _by_joints(path) if {'imgname', 'S', 'part'} <= names else ''
 
 # %% ../../nbs/data/35_preprocessed.ipynb #0d9d1ff6
 def _pickle_form(path):

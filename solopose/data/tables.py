@@ -59,9 +59,8 @@ def split_takes(facts, # of the takes, list of dict
 # %% ../../nbs/data/35c_tables.ipynb #3b341ac9
 def _random_clips(split, seed):
     "Clips at random, 70, 20, 10 %, as in the paper."
-    free = np.flatnonzero(split != SPLITS.index('heldout'))
+    out, free = split.copy(), np.flatnonzero(split != SPLITS.index('heldout'))
     free = np.random.default_rng(seed).permutation(free)
-    out = split.copy()
     ends = np.round(np.cumsum(SHARES[:2]) * len(free)).astype(int)
     for s, ids in enumerate(np.split(free, ends)): out[ids] = s
     return out

@@ -91,7 +91,8 @@ def _axes(mu, width, weight, sigma, at_x, at_y, at_z, gx, gy, gz):
 def _mixtures(joints, neighbours, most, sigma, c, side, strict, paper, low, high, voxel, at_x, at_y, at_z,
               gx, gy, gz, ok, used):
     "All joints (N, J, 3): 1D Gaussians (N*J, most, n), which count, number of components."
-    mu, width, weight = np.empty((most, 3), np.float32), np.empty(most, np.float32), np.empty(most, np.float32)
+    mu, width = np.empty((most, 3), np.float32), np.empty(most, np.float32)
+    weight = np.empty(most, np.float32)
     last, cubes = np.array([len(at_x), len(at_y), len(at_z)], np.float32) - 1, np.empty((2, 27), np.float32)
     for i in range(len(joints)):
         for j in range(joints.shape[1]):
@@ -101,7 +102,8 @@ def _mixtures(joints, neighbours, most, sigma, c, side, strict, paper, low, high
             if strict and k > 1:
                 _around(mu[:k], width[:k], weight[:k], sigma, low, voxel, last, cubes)
                 _yield(weight[:k], cubes)
-            ok[o], used[o] = _axes(mu[:k], width[:k], weight[:k], sigma, at_x, at_y, at_z, gx[o], gy[o], gz[o])
+            ok[o], used[o] = _axes(mu[:k], width[:k], weight[:k], sigma, at_x, at_y, at_z, gx[o], gy[o],
+                                   gz[o])
 
 # %% ../../nbs/losses/04ca_factors.ipynb #12f00016
 @_jit

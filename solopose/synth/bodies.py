@@ -187,8 +187,8 @@ def _pack_path(path):
     "The file of a body pack; None: the one that ships."
     path = Path(str(path or files('solopose') / 'assets' / 'bodies.safetensors'))
     if path.exists(): return path
-    write = f"write one with build_body_pack('{path.name}')"
-    raise FileNotFoundError(f'{path}: no body pack there; {write} or leave it out to use the eight who ship')
+    raise FileNotFoundError(f"{path}: no body pack there; write one with build_body_pack('{path.name}') "
+                            'or leave it out to use the eight who ship')
 
 # %% ../../nbs/synth/20_bodies.ipynb #97926c0a
 class BodyPack:

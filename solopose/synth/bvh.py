@@ -116,21 +116,18 @@ def _table(text, start, frames, wide, where):
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0022
 def _rotations(channels, values):
     "Rotations (T, 3, 3)."
-    turning = [i for i, c in enumerate(channels) if c.endswith('rotation')]
-    if not turning:
-        return np.broadcast_to(np.eye(3), (len(values), 3, 3))
-    order = ''.join(channels[i][0].upper() for i in turning)
-    return Rotation.from_euler(order, values[:, turning], degrees=True).as_matrix()
+    turns = [i for i, c in enumerate(channels) if c.endswith('rotation')]
+    if not turns: return np.broadcast_to(np.eye(3), (len(values), 3, 3))
+    order = ''.join(channels[i][0].upper() for i in turns)
+    return Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0023
 def _offset(offset, channels, values, root):
     "Offset (3,), or (T, 3) if it moves."
-    moving = [i for i, c in enumerate(channels) if c.endswith('position')]
-    if not moving or not (root or values[:, moving].any()):
-        return offset
+    axes = [i for i, c in enumerate(channels) if c.endswith('position')]
+    if not axes or not (root or values[:, axes].any()): return offset
     out = np.tile(offset, (len(values), 1))
-    for i in moving:
-        out[:, 'xyz'.index(channels[i][0])] = values[:, i]
+    for i in axes: out[:, 'xyz'.index(channels[i][0])] = values[:, i]
     return out
 
 # %% ../../nbs/synth/21d_bvh.ipynb #e40f32e5
@@ -177,16 +174,19 @@ def _bvh_joint(k, offset, ends, depth=0):
             *below, f'{pad}}}']
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0037
+def _ends(pack, person, head):
+    "Offset of each end site from its control, m."
+    out = dict(head=pack.crown[person] - head['head'])
+    for s, sole in zip('lr', pack.soles[person]):
+        out[f'{s}_foot'] = sole[1] - head[f'{s}_foot']
+        out[f'{s}_hand'] = (head[f'{s}_hand'] - head[f'{s}_forearm']) * .4
+    return out
+
 def _offsets(pack, person):
     "Offset of each control and of each end site of a body, cm, y up."
-    names, heads = list(CONTROLS), pack.heads[person]
-    head = dict(zip(names, heads))
-    offset = {k: head[k] - head[PARENT[k]] if k in PARENT else np.zeros(3) for k in names}
-    ends = dict(head=pack.crown[person] - head['head'])
-    for s, sole in zip('lr', pack.soles[person]):
-        ends[f'{s}_foot'] = sole[1] - head[f'{s}_foot']
-        ends[f'{s}_hand'] = (head[f'{s}_hand'] - head[f'{s}_forearm']) * .4
-    return *({k: _TO_BVH @ v * 100 for k, v in d.items()} for d in (offset, ends)),
+    head = dict(zip(CONTROLS, pack.heads[person]))
+    own = {k: p - head[PARENT[k]] if k in PARENT else np.zeros(3) for k, p in head.items()}
+    return [{k: _TO_BVH @ v * 100 for k, v in d.items()} for d in (own, _ends(pack, person, head))]
 
 # %% ../../nbs/synth/21d_bvh.ipynb #22cb0038
 def _written_order(k='pelvis'):

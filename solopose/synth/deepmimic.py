@@ -31,19 +31,24 @@ _DEEP = dict( # parent, offset in m, numbers per frame
 _WIDE = 4 + sum(n for _, _, n in _DEEP.values())
 
 # %% ../../nbs/synth/21f_deepmimic.ipynb #22d00008
+def _frames_in(path):
+    "The numbers of a file."
+    try: return np.array(json.loads(read_text(path))['Frames'], float)
+    except CaptureError: raise
+    except (ValueError, KeyError, TypeError, RecursionError): pass
+    raise CaptureError(f'{Path(path).name}: no table of Frames in JSON; is it a DeepMimic motion?')
+
+def _step(rows):
+    "Seconds that a row lasts, in the middle; the last one has no duration."
+    return np.median(rows[:-1, 0] if len(rows) > 1 else rows[:, 0])
+
 def _deep_rows(path):
     "Table (T, 44) of a DeepMimic file."
-    where = Path(path).name
-    try:
-        rows = np.array(json.loads(read_text(path))['Frames'], float)
-    except CaptureError:
-        raise
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CaptureError(f'{where}: no table of Frames in JSON; is it a DeepMimic motion?') from None
+    where, rows = Path(path).name, _frames_in(path)
     if rows.ndim != 2 or rows.shape[1] != _WIDE:
         raise CaptureError(f'{where}: rows of shape {rows.shape}, a humanoid3d motion has {_WIDE} numbers '
                            'per row')
-    if not np.isfinite(rows).all() or not 0 < np.median(rows[:-1, 0] if len(rows) > 1 else rows[:, 0]) <= 1:
+    if not np.isfinite(rows).all() or not 0 < _step(rows) <= 1:
         raise CaptureError(f'{where}: a row holds no number, or no duration between 0 and 1 s; repair the '
                            'file')
     return rows
@@ -68,8 +73,7 @@ def read_deepmimic(
     parents = [joints.index(p) if p else -1 for p, _, _ in _DEEP.values()]
     offsets = [rows[:, 1:4]] + [np.array(o) for _, o, _ in _DEEP.values()][1:]
     tree = Tree(joints, parents, offsets, np.stack([_deep_rotation(v) for v in columns], 1))
-    step = np.median(rows[:-1, 0] if len(rows) > 1 else rows[:, 0])  # the last row has no duration
-    return capture_of(tree, 1 / step, path, 'deepmimic', unit or 'm', names, up)
+    return capture_of(tree, 1 / _step(rows), path, 'deepmimic', unit or 'm', names, up)
 
 # %% ../../nbs/synth/21f_deepmimic.ipynb #3a15efef
 READERS = {'.bvh': read_bvh, '.amc': read_amc, '.txt': read_deepmimic, '.json': read_deepmimic}

@@ -206,33 +206,44 @@ def trace(self:Rasterizer,
 
 # %% ../../nbs/synth/25_drawing.ipynb #6c8530ac
 @patch
+def _meets(self:Rasterizer, shots, f, b, i, n):
+    "Distance (N,) and weights (N, 2) where pixels i of picture f meet triangles n of the body in column b."
+    tri, z = self._project(shots, f, int(shots.cast[f, b]))
+    p = torch.stack([i % shots.shape[1], i // shots.shape[1]], 1) + .5
+    weights, depth = _weights(tri[n], z[n], p)
+    ray = torch.cat([p, torch.ones_like(p[:, :1])], 1) @ torch.linalg.inv(shots.K[f]).T
+    return depth * ray.norm(dim=1), weights[:, :2]
+
+@patch
 def _unpack(self:Rasterizer, shots, key):
     "Hits from packed keys (F, h * w)."
-    hit = key != torch.iinfo(torch.int64).max
-    ids = key & 0xffffffff
+    ids, hit = key & 0xffffffff, key != torch.iinfo(torch.int64).max
     who, face = (torch.where(hit, x, -1).int() for x in (ids // len(self.faces), ids % len(self.faces)))
     t, uv = torch.full(key.shape, 1e4, device=key.device), torch.zeros(*key.shape, 2, device=key.device)
     for f, b in (shots.cast >= 0).nonzero().tolist():
         i = (who[f] == b).nonzero()[:, 0]
-        n = face[f, i].long()
-        tri, z = self._project(shots, f, int(shots.cast[f, b]))
-        p = torch.stack([i % shots.shape[1], i // shots.shape[1]], 1) + .5
-        weights, depth = _weights(tri[n], z[n], p)
-        ray = torch.cat([p, torch.ones_like(p[:, :1])], 1) @ torch.linalg.inv(shots.K[f]).T
-        t[f, i], uv[f, i] = depth * ray.norm(dim=1), weights[:, :2]
+        t[f, i], uv[f, i] = self._meets(shots, f, b, i, face[f, i].long())
     return Hits(*(x.reshape(len(shots), *shots.shape) for x in (who, face, t, uv[..., 0], uv[..., 1])))
 
 # %% ../../nbs/synth/25_drawing.ipynb #222a1aee
+def _box_of(points):
+    "Lower and upper corner of points (N, 3); a cube of 2 m where there are none."
+    if len(points): return points.amin(0), points.amax(0)
+    return -points.new_ones(3), points.new_ones(3)
+
+def _towards(d):
+    "Rotation (3, 3) of a camera that looks from the direction d."
+    x = torch.linalg.cross(d, torch.eye(3, device=d.device)[d.abs().argmin()])
+    x = x / x.norm()
+    return torch.stack([x, torch.linalg.cross(x, d), -d])
+
 @patch
 def _suns(self:Rasterizer, shots, suns, cells):
     "A camera at the sun of every picture, 40 m away, that just holds the bodies of its cast."
     R, t, K = [], [], []
     for f, d in enumerate(torch.nn.functional.normalize(suns, dim=-1)):
-        v = self.points[shots.cast[f][shots.cast[f] >= 0].long()].reshape(-1, 3)
-        lo, hi = (v.amin(0), v.amax(0)) if len(v) else (-torch.ones_like(d), torch.ones_like(d))
-        x = torch.linalg.cross(d, torch.eye(3, device=d.device)[d.abs().argmin()])
-        x = x / x.norm()
-        R.append(torch.stack([x, torch.linalg.cross(x, d), -d]))
+        lo, hi = _box_of(self.points[shots.cast[f][shots.cast[f] >= 0].long()].reshape(-1, 3))
+        R.append(_towards(d))
         t.append(-R[-1] @ ((lo + hi) / 2 + 40 * d))
         f = cells * 38 / float((hi - lo).norm() + .1)
         K.append([[f, 0, cells / 2], [0, f, cells / 2], [0, 0, 1]])
@@ -283,14 +294,19 @@ def _tiles(p, floor):
     return a + (b - a) * f
 
 @patch
-def _one_sun(self:Bodies, shots, light):
-    "The light of one picture for `lit`, and a function that says how much of the sun reaches points (N, 3)."
-    on = lambda x: torch.as_tensor(np.asarray(x)).float().to(self.device)
-    sky, ground, sun, colour = (on(light[k]) for k in ('sky', 'ground', 'direction', 'sun'))
+def _sun_share(self:Bodies, shots, sun):
+    "A function that says how much of the sun reaches points (N, 3) of one picture, (N, 1)."
     def share(p):
         frame = torch.zeros(len(p), dtype=torch.long, device=self.device)
         return (1 - .85 * self.blocked(shots, p, frame, sun[None]).float())[:, None]
-    return (sky, ground, sun[None], colour[None]), share
+    return share
+
+@patch
+def _one_sun(self:Bodies, shots, light):
+    "The light of one picture for `lit`, and what says how much of the sun reaches points."
+    on = lambda x: torch.as_tensor(np.asarray(x)).float().to(self.device)
+    sky, ground, sun, colour = (on(light[k]) for k in ('sky', 'ground', 'direction', 'sun'))
+    return (sky, ground, sun[None], colour[None]), self._sun_share(shots, sun)
 
 # %% ../../nbs/synth/25_drawing.ipynb #05227b7a
 @patch

@@ -12,6 +12,9 @@ from fastcore.basics import patch
 from .drawing import CameraBatch
 from .raycast import RayCaster, _as, _project
 
+# %% ../../nbs/synth/26a_fill.ipynb #f138fee8
+def _launch(self, kernel, dim, *inputs): wp.launch(kernel, dim, device=self.device, inputs=inputs)
+
 # %% ../../nbs/synth/26a_fill.ipynb #a78ce7b8
 @wp.func
 def _edge(a: wp.vec3, b: wp.vec3, area: float):
@@ -48,9 +51,6 @@ def _fill(px: wp.array(dtype=wp.vec3, ndim=3), faces: wp.array(dtype=wp.int32),
                 z = 1.0 / (u / a[2] + v / b[2] + (1.0 - u - v) / c[2])
                 new = wp.int64(z * 16777216.0) * wp.int64(4294967296) + wp.int64(k * count + i)
                 if new < key[f, y * w + x]: wp.atomic_min(key, f, y * w + x, new)
-
-# %% ../../nbs/synth/26a_fill.ipynb #f138fee8
-def _launch(self, kernel, dim, *inputs): wp.launch(kernel, dim, device=self.device, inputs=inputs)
 
 # %% ../../nbs/synth/26a_fill.ipynb #b7779cc9
 @patch

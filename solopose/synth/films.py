@@ -49,16 +49,18 @@ def _flat(seed):
     if not isinstance(seed, (tuple, list)): return [int(seed)]
     return [n for s in seed for n in _flat(s)]
 
+def _held(camera, n, device):
+    "Pictures of n frames by a camera that stands still, each of a body of its own."
+    rep = lambda x: np.repeat(np.asarray(x)[None], n, 0)
+    K, R, t, cast = rep(camera.K), rep(camera.R), rep(camera.t / 1000), np.arange(n)[:, None]
+    return CameraBatch(K, R, t, camera.size, cast, device)
+
 @patch
 def _chunk(self:People, me, camera, place, light):
     "Light (T, h, w, 3) of one actor by one fixed camera."
     n = len(me['maps'])
-    rep = lambda x: np.repeat(np.asarray(x)[None], n, 0)
-    crowd, wardrobe, wears = self._dressed([me])
-    K, R, t, cast = rep(camera.K), rep(camera.R), rep(camera.t / 1000), np.arange(n)[:, None]
-    shots = CameraBatch(K, R, t, camera.size, cast, self.device)
     touch, lights = contacts(me['keypoints'], self.device), light_of([light] * n, self.device)
-    return compose(crowd, wardrobe, wears, shots, place, lights, self.bank, touch)[0]
+    return compose(*self._dressed([me]), _held(camera, n, self.device), place, lights, self.bank, touch)[0]
 
 @patch
 def _film(self:People, me, camera, place, light, seed, chunk=8):

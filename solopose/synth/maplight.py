@@ -88,9 +88,9 @@ def map_light(
 def lit_ball(
     light, # of a map: {name of `LIGHT`: tensor}
     size:int, # px
-    right, # camera axes in the world, (3,) each
-    down,
-    ahead):
+    right, # axis of the camera in the world, (3,)
+    down, # another
+    ahead): # the third
     "A white matt ball in this light: linear rgb (size, size, 3) and its mask (size, size)."
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, size)] * 2, indexing='ij')
     inside = x * x + y * y < 1

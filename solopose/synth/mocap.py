@@ -71,23 +71,27 @@ def _keep_take(m, report, part):
         save_file(_packed(m), new, metadata=about)
 
 # %% ../../nbs/synth/22_mocap.ipynb #f6dc46dc
+def _take_row(about, frames, start):
+    "What the table of a pack says of one take."
+    name, fit = about['name'], {k: float(about[k]) for k in WORST}
+    return dict(name=name, source=about['source'], split=split_of(name), start=start, frames=frames, **fit)
+
+def _loaded(parts):
+    "Tensors and notes of each part."
+    for p in parts:
+        with safe_open(str(p), 'pt') as f: about = f.metadata()
+        yield load_file(str(p)), about
+
 def _join(parts, path, fps):
     "One pack of many parts."
-    table, tensors, start = [], [], 0
-    for p in parts:
-        with safe_open(str(p), 'pt') as f:
-            about = f.metadata()
-        tensors.append(load_file(str(p)))
-        frames = len(tensors[-1]['root'])
-        fit = {k: float(about[k]) for k in WORST}
-        name = about['name']
-        table.append(dict(name=name, source=about['source'], split=split_of(name), start=start,
-                          frames=frames, **fit))
-        start += frames
+    tensors, table, start = [], [], 0
+    for t, about in _loaded(parts):
+        tensors.append(t)
+        table.append(_take_row(about, len(t['root']), start))
+        start += len(t['root'])
+    joined = {k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}
     about = dict(fps=str(fps), takes=json.dumps(table), angles=' '.join(ANGLES), leg=str(LEG))
-    with whole_file(path) as part:
-        joined = {k: torch.cat([t[k] for t in tensors]) for k in ('angles', 'root')}
-        save_file(joined, str(part), metadata=about)
+    with whole_file(path) as part: save_file(joined, str(part), metadata=about)
 
 # %% ../../nbs/synth/22_mocap.ipynb #22d00033
 def _motion_files(folder):
@@ -236,16 +240,17 @@ def draw(self:MotionPack,
     return m.shaken(rng, rng.uniform(0, 1))
 
 # %% ../../nbs/synth/22_mocap.ipynb #22d00051
-def _read_names(path):
-    "{role: joint} of a JSON file, or None without one."
-    if not path:
-        return None
-    try:
-        names = json.loads(read_text(path))
-    except CaptureError:
-        raise
+def _read_json(path):
+    "What the JSON file of names holds."
+    try: return json.loads(read_text(path))
+    except CaptureError: raise
     except (ValueError, RecursionError) as e:
         raise CaptureError(f'--names {path}: no JSON ({e}); write {{"l_hand": "JOINT"}}') from None
+
+def _read_names(path):
+    "{role: joint} of a JSON file, or None without one."
+    if not path: return None
+    names = _read_json(path)
     if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
         raise CaptureError(f'--names {path}: write {{"role": "joint", ...}}, such as {{"l_hand": "Paw"}}')
     return names

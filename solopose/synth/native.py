@@ -37,36 +37,52 @@ def lab_cameras(
             for i, e in enumerate(eyes)]
 
 # %% ../../nbs/synth/29_native.ipynb #89cd4cc9
+_ACTIONS = dict(h36m=['Directions 1', 'Eating 1', 'Greeting 1', 'Phoning 1', 'Posing 1', 'Sitting 1',
+                      'Smoking 1', 'Waiting 1', 'Walking 1'], mads=[f'F{i}' for i in range(2, 42)],
+                mpi=['Seq1', 'Seq2'])
+_SUBJECTS = dict(h36m=['S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'],
+                 mads=['Taichi', 'HipHop', 'Jazz', 'Sports'], mpi=[f'S{i}' for i in range(1, 9)])
+
+def _dances():
+    "Dancer and dance of 300 takes, as AIST++ writes them."
+    genres = 'BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB'
+    return [(f'd{1 + i % 30:02}', f'g{genres[i % 10]}_sBM_m{genres[i % 10]}{i % 6}_ch{1 + i // 10:02}')
+            for i in range(300)]
+
+def _known_names(dataset):
+    "Every pair of subject and action that a data set has."
+    if dataset == 'aist': return _dances()
+    return [(s, a) for a in _ACTIONS[dataset] for s in _SUBJECTS[dataset]]
+
 def names_of(
     dataset:str, # key of `LABS`
     n:int): # takes
     "Subject and action of n takes, as the data set writes them."
-    acts = dict(h36m=['Directions 1', 'Eating 1', 'Greeting 1', 'Phoning 1', 'Posing 1', 'Sitting 1',
-                      'Smoking 1', 'Waiting 1', 'Walking 1'], mads=[f'F{i}' for i in range(2, 42)],
-                mpi=['Seq1', 'Seq2'])
-    who = dict(h36m=['S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'], mads=['Taichi', 'HipHop', 'Jazz', 'Sports'],
-               mpi=[f'S{i}' for i in range(1, 9)])
-    if dataset == 'aist':
-        all_ = [(f'd{1 + i % 30:02}', f'g{g}_sBM_m{g}{i % 6}_ch{1 + i // 10:02}') for i in range(300)
-                for g in [('BR', 'PO', 'LO', 'MH', 'LH', 'HO', 'WA', 'KR', 'JS', 'JB')[i % 10]]]
-    else: all_ = [(s, a) for a in acts[dataset] for s in who[dataset]]
-    if n > len(all_):
-        raise ValueError(f'{dataset} has names for {len(all_)} takes, not {n}; ask for fewer')
-    return all_[:n]
+    known = _known_names(dataset)
+    if n <= len(known): return known[:n]
+    raise ValueError(f'{dataset} has names for {len(known)} takes, not {n}; ask for fewer')
 
 # %% ../../nbs/synth/29_native.ipynb #5ef52982
-def _draw_draft(people, dataset, folder, i, seconds, seed, size):
-    "Draw one take into a draft folder; its joints come last."
+def _person_of(people, dataset, i):
+    "Which person plays the subject of take i: the same in all takes of a subject."
+    names = names_of(dataset, i + 1)
+    subjects = list(dict.fromkeys(s for s, _ in names))
+    who = subjects.index(names[i][0]) + 3 * list(LABS).index(dataset)
+    return people.people[who % len(people.people)]
+
+def _keep_draft(folder, take, fps):
+    "Write the films of a take; its joints come last."
     from solopose.video.write import write_video
-    folder.mkdir(parents=True, exist_ok=True)
-    subjects = list(dict.fromkeys(s for s, _ in names_of(dataset, i + 1)))
-    number, fps, one = list(LABS).index(dataset), LABS[dataset]['fps'], copy.copy(people)
-    who = subjects.index(names_of(dataset, i + 1)[i][0]) + 3 * number
-    one.people = [people.people[who % len(people.people)]]
-    take = one.take((seed, number, i), lab_cameras(dataset, size), fps, seconds)
     for k, f in enumerate(take['frames']): write_video(folder / f'{k}.mp4', f, fps)
     np.save(folder / '.joints.npy', take['joints'])
     (folder / '.joints.npy').replace(folder / 'joints.npy')
+
+def _draw_draft(people, dataset, folder, i, seconds, seed, size):
+    "Draw one take into a draft folder."
+    folder.mkdir(parents=True, exist_ok=True)
+    number, fps, one = list(LABS).index(dataset), LABS[dataset]['fps'], copy.copy(people)
+    one.people = [_person_of(people, dataset, i)]
+    _keep_draft(folder, one.take((seed, number, i), lab_cameras(dataset, size), fps, seconds), fps)
 
 # %% ../../nbs/synth/29_native.ipynb #013c986d
 def _draft(people, dataset, folder, i, seconds, seed, size):
@@ -128,21 +144,21 @@ def write_native(
 
 # %% ../../nbs/synth/29_native.ipynb #7d59c950
 MISSING = dict(aist=('neck', 'head')) # keypoints that a layout has no place for
+def _view_error(take, view, recorded, here):
+    "Distance of a view's joints to the nearest take as drawn, mm."
+    from solopose.cameras import world_to_camera
+    read = np.asarray(take.in_camera(view.name))[:, here]
+    drawn = [r for r in recorded if len(r.joints) == len(read)]
+    return min(np.abs(read - world_to_camera(r.joints, c)[:, here]).max() for r in drawn for c in r.cameras)
+
 def read_back(
     dataset:str, # key of `LABS`
     root, # tree of `write_native`
     recorded): # what was written, list of `Recorded`
     "Largest distance between joints as drawn and as read, over takes, cameras, frames and joints, mm."
-    from solopose.cameras import world_to_camera
     here = [j not in MISSING.get(dataset, ()) for j in SKELETON.joints]
-    worst = 0.
     takes = list(getattr(import_module(f'solopose.data.{dataset}'), f'read_{dataset}')(root))
     if len(takes) < len(recorded):
         raise ValueError(f'{root}: {len(takes)} takes can be read, {len(recorded)} were written')
-    for take in takes:
-        for view in take.views:
-            if view.video is None: continue  # a camera of the real rig that was not drawn
-            read = np.asarray(take.in_camera(view.name))[:, here]
-            worst = max(worst, min(np.abs(read - p).max() for r in recorded if len(r.joints) == len(read)
-                                   for p in (world_to_camera(r.joints, c)[:, here] for c in r.cameras)))
-    return worst
+    drawn = [(t, v) for t in takes for v in t.views if v.video is not None] # a real rig may have more
+    return max([0., *(_view_error(t, v, recorded, here) for t, v in drawn)])

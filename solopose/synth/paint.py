@@ -171,13 +171,18 @@ def _paint(key: wp.array(dtype=wp.int64, ndim=2), px: wp.array(dtype=wp.vec3, nd
         out[f, y, x, 3] = wp.uint8(255.0 * float(covered) / 4.0)
 
 # %% ../../nbs/synth/26b_paint.ipynb #e0a96854
+def _fill_texels(c, bank):
+    "Put the texture bank into a `_Cloth`."
+    c.texels, c.start = _as(bank.bank), _as(bank.start)
+    c.per_tile, c.size, c.levels = bank.texels, bank.size, bank.levels
+
 def _cloth(wardrobe, bank):
     "The wardrobe and the texture bank as the kernels read them."
     c = _Cloth()
     c.rest, c.scale = _as(wardrobe.rest, wp.vec3), _as(wardrobe.scale, wp.vec4)
     c.material, c.tile = _as(wardrobe.material.int()), _as(wardrobe.tile.int())
-    c.colours, c.texels, c.start = _as(wardrobe.colours, wp.vec3), _as(bank.bank), _as(bank.start)
-    c.per_tile, c.size, c.levels = bank.texels, bank.size, bank.levels
+    c.colours = _as(wardrobe.colours, wp.vec3)
+    _fill_texels(c, bank)
     return c
 
 def _lights(light, depth, axes, balls, cells):

@@ -139,25 +139,6 @@ def belongs(
     "Which controls belong to which keypoint, (J, 19) bool."
     return torch.tensor([[c in _BELONGS[j].split() for c in CONTROLS] for j in skeleton.joints])
 
-# %% ../../nbs/synth/28_people.ipynb #e26211e2
-@patch
-def _seen(self:People, shots, hits, near, before, targets, part):
-    """Metres before each keypoint and whether it is seen, (F, J) each. `part`: control of each vertex of
-    the actor."""
-    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.shape
-    cam = targets @ shots.R.transpose(1, 2) + shots.t[:, None]
-    q = cam @ shots.K.transpose(1, 2)
-    q = q[..., :2] / q[..., 2:]
-    inside = ((q >= 0) & (q < torch.tensor([w, h], device=q.device))).all(-1) & (cam[..., 2] > .05)
-    f, (x, y) = torch.arange(len(shots), device=q.device)[:, None], q.nan_to_num(0.).long().unbind(-1)
-    x, y, reach = x.clamp(0, w - 1), y.clamp(0, h - 1), cam.norm(dim=-1)
-    thing = torch.where(inside & (near[f, y, x] < reach - gap - .02), reach - near[f, y, x], gap)
-    gap = torch.where(inside & before[f, y, x], reach, thing)
-    met = part.to(q.device)[self.crowd.faces[face.clamp(min=0).long(), 0]]
-    joints = torch.arange(len(self.skeleton), device=q.device)
-    own = (who == 0) & belongs(self.skeleton).to(q.device)[joints, met]
-    return gap, inside & (gap < .22) & (own | (gap < .02))
-
 # %% ../../nbs/synth/28_people.ipynb #5f8d5ef8
 @patch
 def _surface(self:People, shots, hits, before, part, pelvis, step=4):
@@ -214,7 +195,9 @@ def _dressed(self:People, actors, **kw):
 PELVIS = SKELETON.joints.index('pelvis')
 _TOUCH = [SKELETON.joints.index(j) for j in ('l_ankle', 'r_ankle', 'l_wrist', 'r_wrist', 'l_knee', 'r_knee',
                                              'pelvis', 'head')]
-def contacts(keypoints, device):
+def contacts(
+    keypoints, # (F, J, 3), m, world
+    device): # of the points
     "Points that may touch the floor (F, 8, 3): ankles and so on, less the thickness of the limb."
     points = torch.as_tensor(keypoints[:, _TOUCH]).float().to(device)
     return points - torch.tensor([0., 0, .07], device=device)
@@ -254,6 +237,25 @@ def _lights(self:People, rng, place, n):
     known = backdrop_light(self.bank.real, place.map) if place.map >= 0 else None
     lights = [known or random_light(rng, scene) for _ in range(many)]
     return light_of(lights * (n // len(lights)), self.device)
+
+# %% ../../nbs/synth/28_people.ipynb #e26211e2
+@patch
+def _seen(self:People, shots, hits, near, before, targets, part):
+    """Metres before each keypoint and whether it is seen, (F, J) each. `part`: control of each vertex of
+    the actor."""
+    (gap, who, face), (h, w) = self.crowd.first(shots, targets, hits), shots.shape
+    cam = targets @ shots.R.transpose(1, 2) + shots.t[:, None]
+    q = cam @ shots.K.transpose(1, 2)
+    q = q[..., :2] / q[..., 2:]
+    inside = ((q >= 0) & (q < torch.tensor([w, h], device=q.device))).all(-1) & (cam[..., 2] > .05)
+    f, (x, y) = torch.arange(len(shots), device=q.device)[:, None], q.nan_to_num(0.).long().unbind(-1)
+    x, y, reach = x.clamp(0, w - 1), y.clamp(0, h - 1), cam.norm(dim=-1)
+    thing = torch.where(inside & (near[f, y, x] < reach - gap - .02), reach - near[f, y, x], gap)
+    gap = torch.where(inside & before[f, y, x], reach, thing)
+    met = part.to(q.device)[self.crowd.faces[face.clamp(min=0).long(), 0]]
+    joints = torch.arange(len(self.skeleton), device=q.device)
+    own = (who == 0) & belongs(self.skeleton).to(q.device)[joints, met]
+    return gap, inside & (gap < .22) & (own | (gap < .02))
 
 # %% ../../nbs/synth/28_people.ipynb #abc4121e
 @patch

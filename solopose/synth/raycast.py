@@ -220,7 +220,7 @@ class RayCaster(Bodies):
 def moved(self:RayCaster,
     n:int|None=None): # how many bodies, the first ones; None: all
     "Refit to the vertices."
-    p = self.points[:n, ::5]  # every fifth vertex, and a hand's width more
+    p = self.points[:n, ::5]  # every fifth vertex, and 10 cm more
     lo, hi = p.amin(1), p.amax(1)
     self.balls[:n, :3], self.balls[:n, 3] = (lo + hi) / 2, (hi - lo).norm(dim=-1) / 2 + .1
     for m in self.meshes[:n]: m.refit()

@@ -14,6 +14,19 @@ from .rig import forward_kinematics, pose_mesh
 from .drawing import Rasterizer
 
 # %% ../../nbs/synth/26c_renderers.ipynb #ba4dedd0
+def _ray_caster(how):
+    "The class that casts rays, or the one that splats where it is missing and nobody asked for it."
+    try: from solopose.synth.raycast import RayCaster
+    except ModuleNotFoundError as e:
+        if how == 'auto': return Rasterizer
+        raise ImportError(f'{e.name} is missing: ray casting needs pip install "solopose[synth]"') from None
+    return RayCaster
+
+def _z_buffer(how):
+    "The class that splats in numba."
+    from solopose.synth.zbuffer import ZBuffer
+    return ZBuffer
+
 def new_bodies(
     rest, # vertices of the rest pose, (V, 3) m
     faces, # triangles, (F, 3)
@@ -21,30 +34,26 @@ def new_bodies(
     device:str='cpu', # 'cpu' or 'cuda'
     how:str='auto'): # 'auto', 'raycast', 'splat' or 'zbuffer': splats in numba
     "`Bodies` that are ray cast if `warp-lang` is installed, else splatted."
-    if how not in ('auto', 'raycast', 'splat', 'zbuffer'):
-        raise ValueError(f"how={how!r}: choose 'auto', 'raycast', 'splat' or 'zbuffer'")
-    if how == 'zbuffer':
-        from solopose.synth.zbuffer import ZBuffer
-        return ZBuffer(rest, faces, bodies, device)
-    if how == 'splat': return Rasterizer(rest, faces, bodies, device)
-    try: from solopose.synth.raycast import RayCaster
-    except ModuleNotFoundError as e:
-        if how == 'auto': return Rasterizer(rest, faces, bodies, device)
-        raise ImportError(f'{e.name} is missing: ray casting needs pip install "solopose[synth]"') from None
-    return RayCaster(rest, faces, bodies, device)
+    kinds = dict(auto=_ray_caster, raycast=_ray_caster, splat=lambda how: Rasterizer, zbuffer=_z_buffer)
+    if how in kinds: return kinds[how](how)(rest, faces, bodies, device)
+    raise ValueError(f"how={how!r}: choose 'auto', 'raycast', 'splat' or 'zbuffer'")
 
 # %% ../../nbs/synth/26c_renderers.ipynb #fbbd3da5
 @lru_cache(maxsize=4)
 def _studio(pack): return new_bodies(pack.vertices.float().mean(0).numpy(), pack.faces.numpy())
 
-def _studio_camera(size):
-    "K, R and t of a camera a little above the waist, 4.6 m away."
-    eye = np.array([2.6, -3.8, 1.5])
-    ahead = np.array([0., 0., .95]) - eye
+def _facing(eye, target):
+    "Rotation (3, 3), world to camera, of a camera that looks at a target, z up."
+    ahead = target - eye
     ahead /= np.linalg.norm(ahead)
     right = np.cross(ahead, [0, 0, 1.])
     right /= np.linalg.norm(right)
-    R = np.stack([right, np.cross(ahead, right), ahead])
+    return np.stack([right, np.cross(ahead, right), ahead])
+
+def _studio_camera(size):
+    "K, R and t of a camera a little above the waist, 4.6 m away."
+    eye = np.array([2.6, -3.8, 1.5])
+    R = _facing(eye, np.array([0., 0., .95]))
     return np.array([[size * 1.8, 0, size / 2], [0, size * 1.8, size / 2], [0, 0, 1]]), R, -R @ eye
 
 # %% ../../nbs/synth/26c_renderers.ipynb #2c77b402

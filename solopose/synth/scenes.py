@@ -138,17 +138,29 @@ def _lens_and_height(rng, scene):
     raise ValueError(f"{ranges}: {wrong}; widen one, or take cameras='all'")
 
 # %% ../../nbs/synth/27_scenes.ipynb #6eb520cd
-def _look(rng, centre, scene, distance, elevation):
-    "A random view of a point: R (3, 3), t (3,) world to camera, m."
-    az, el = np.radians(rng.uniform(*scene.azimuth)), np.radians(elevation)
+def _somewhere(centre, distance, azimuth, elevation):
+    "A point (3,) m at a distance and in a direction (degrees) from a centre, over the ground."
+    az, el = np.radians(azimuth), np.radians(elevation)
     eye = centre + distance * np.array([np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)])
     eye[2] = max(eye[2], .15)
-    ahead = (centre - eye) / np.linalg.norm(centre - eye)
+    return eye
+
+def _facing(eye, target):
+    "Rotation (3, 3), world to camera, of a camera that looks at a target, z up."
+    ahead = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(ahead, [0, 0, 1.])
     right /= np.linalg.norm(right)
-    R = np.stack([right, np.cross(ahead, right), ahead])
+    return np.stack([right, np.cross(ahead, right), ahead])
+
+def _rolled(rng, R, scene):
+    "A camera turned about its axis: by a little, one in ten by anything up to the bound."
     roll = rng.normal(0, scene.roll_std) if rng.random() < .9 else rng.uniform(-1, 1) * scene.roll_max
-    R = _turn('z', np.clip(roll, -scene.roll_max, scene.roll_max)) @ R
+    return _turn('z', np.clip(roll, -scene.roll_max, scene.roll_max)) @ R
+
+def _look(rng, centre, scene, distance, elevation):
+    "A random view of a point: R (3, 3), t (3,) world to camera, m."
+    eye = _somewhere(centre, distance, rng.uniform(*scene.azimuth), elevation)
+    R = _rolled(rng, _facing(eye, centre), scene)
     return R, -R @ eye
 
 def _crop(rng, uv, scene):

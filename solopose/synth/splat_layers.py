@@ -45,14 +45,18 @@ def _direction(rng):
     around = rng.uniform(0, 2 * np.pi)
     return -np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
 
+def _random_roll(rng):
+    "A rotation (3, 3) about the axis of a camera, mostly a small one."
+    roll = np.radians(rng.normal(0, 6) if rng.random() < .8 else rng.uniform(-40, 40))
+    c, s = np.cos(roll), np.sin(roll)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
 def _looking(rng, aim):
     "A rotation (3, 3), world to camera, that looks along `aim` and is rolled at random."
     aim = aim / np.linalg.norm(aim)
     right = np.cross(aim, [0, 0, 1])
     right /= np.linalg.norm(right) + 1e-9
-    roll = np.radians(rng.normal(0, 6) if rng.random() < .8 else rng.uniform(-40, 40))
-    c, s = np.cos(roll), np.sin(roll)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.stack([right, np.cross(aim, right), aim])
+    return _random_roll(rng) @ np.stack([right, np.cross(aim, right), aim])
 
 # %% ../../nbs/synth/28e_splat_layers.ipynb #e5afaee3
 def _smooth(mid, k=5):
@@ -60,16 +64,20 @@ def _smooth(mid, k=5):
     pad = np.pad(mid, ((k, k), (0, 0)), mode='edge')
     return np.stack([pad[i:i + 2 * k + 1].mean(0) for i in range(len(mid))])
 
+def _crops(mid, zoom, size):
+    "K (T, 3, 3) of square pictures around these middles (T, 2), so many pixels per unit."
+    K = np.zeros((len(mid), 3, 3))
+    K[:, 0, 0] = K[:, 1, 1] = zoom
+    K[:, :2, 2], K[:, 2, 2] = size / 2 - zoom * mid, 1
+    return K
+
 def _following(p, size, margin):
     "K (T, 3, 3) of squares of one side that follow points (T, N, 2) of a picture at focal length 1."
     low, high = p.min(1), p.max(1)
     mid = (low + high) / 2
     if len(mid) > 1: mid = _smooth(mid)
     side = 2 * np.maximum(abs(low - mid), abs(high - mid)).max() * margin
-    K = np.zeros((len(mid), 3, 3))
-    K[:, 0, 0] = K[:, 1, 1] = size / side
-    K[:, :2, 2], K[:, 2, 2] = size / 2 - size / side * mid, 1
-    return K
+    return _crops(mid, size / side, size)
 
 # %% ../../nbs/synth/28e_splat_layers.ipynb #23e084c9
 def layer_camera(

@@ -153,19 +153,31 @@ def _stand_off(rng, style):
     return float(rng.choice(list(FIT.values()), p=[.3, .35, .25, .1]))
 
 @patch
+def _socks(self:OutfitSampler, rng, cut, feet):
+    "Socks up to a random height of the shank, hidden by shoes."
+    top = dict(shoes=1.9, boots=1.6).get(feet, rng.uniform(1.55, 1.95))
+    cut.wear('socks', self.pack.region('foot') | (self.leg > top), .003)
+
+@patch
+def _trousers(self:OutfitSampler, cut, style, off):
+    "A skirt, that is what lies under the sheet, where a thigh may poke through, or trousers."
+    leg, hips = self.leg, self.pack.region('hips')
+    if style['legs'] == 'skirt': cut.wear('skirt', hips | (leg < .9 * style['hem']), .003)
+    else: cut.wear('bottom', hips | (leg <= _LEG[style['legs']]), off * (.6 + .5 * leg.nan_to_num(0.)))
+
+@patch
+def _shoes(self:OutfitSampler, rng, cut, feet):
+    "Shoes, boots or trainers."
+    top = dict(boots=rng.uniform(1.5, 1.8)).get(feet, 1.97)
+    cut.wear('shoes', self.pack.region('foot') | (self.leg > top), dict(trainers=.014).get(feet, .008))
+
+@patch
 def _below(self:OutfitSampler, rng, cut, style):
     "Socks, skirt or trousers, shoes."
-    leg, feet, hips, foot = self.leg, style['feet'], self.pack.region('hips'), self.pack.region('foot')
-    if feet != 'bare':
-        from_ = dict(shoes=1.9, boots=1.6).get(feet, rng.uniform(1.55, 1.95))
-        cut.wear('socks', foot | (leg > from_), .003)
-    off = _stand_off(rng, style)
-    if style['legs'] == 'skirt':  # under the sheet, where a thigh may poke through
-        cut.wear('skirt', hips | (leg < .9 * style['hem']), .003)
-    else: cut.wear('bottom', hips | (leg <= _LEG[style['legs']]), off * (.6 + .5 * leg.nan_to_num(0.)))
-    if feet not in ('shoes', 'boots', 'trainers'): return
-    from_ = dict(boots=rng.uniform(1.5, 1.8)).get(feet, 1.97)
-    cut.wear('shoes', foot | (leg > from_), dict(trainers=.014).get(feet, .008))
+    feet = style['feet']
+    if feet != 'bare': self._socks(rng, cut, feet)
+    self._trousers(cut, style, _stand_off(rng, style))
+    if feet in ('shoes', 'boots', 'trainers'): self._shoes(rng, cut, feet)
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #d1c341fa
 @patch
@@ -177,15 +189,21 @@ def _above(self:OutfitSampler, rng, cut, person, style):
     trunk = pack.region('torso') | (pack.region('hips') & (z > below))
     cut.wear('top', trunk | (arm <= _SLEEVE[style['sleeves']]), off * (.7 + .5 * arm.nan_to_num(0.)) + .002)
 
+_THICK = dict(shaved=.002, short=.014, thick=.035, long=.022, cap=.02) # hair and caps, m
+
+@patch
+def _chin(self:OutfitSampler, person):
+    "Where a beard grows: on the front of the face, from the mouth down."
+    pack, head = self.pack, list(CONTROLS).index('head')
+    front = pack.vertices[person, :, 1].float() < float(pack.heads[person][head][1])
+    return pack.region('face') & (self._height(person) < -.1) & front
+
 @patch
 def _on_head(self:OutfitSampler, rng, cut, person, style):
     "Hair or a cap, and a beard."
-    pack, thick = self.pack, dict(shaved=.002, short=.014, thick=.035, long=.022, cap=.02)
-    if style['hair'] != 'bald':
-        cut.wear('hair', self.scalp > .02, self.scalp * thick[style['hair']] * rng.uniform(.7, 1.3))
-    if not style['beard']: return
-    front = pack.vertices[person, :, 1].float() < float(pack.heads[person][list(CONTROLS).index('head')][1])
-    cut.wear('hair', pack.region('face') & (self._height(person) < -.1) & front, rng.uniform(0, .006))
+    hair = style['hair']
+    if hair != 'bald': cut.wear('hair', self.scalp > .02, self.scalp * _THICK[hair] * rng.uniform(.7, 1.3))
+    if style['beard']: cut.wear('hair', self._chin(person), rng.uniform(0, .006))
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #a66d64fe
 @patch
@@ -218,13 +236,15 @@ class _Sheets:
         self.weights[part, :len(bones)] = torch.tensor(np.stack(weights, 1)).float()
 
 # %% ../../nbs/synth/24_wardrobe.ipynb #8b5bcade
+def _hem(heads, length):
+    "Height of a hem, m: 0 at the hips, 1 at the knees, 2 at the feet."
+    hip, knee, foot = (heads[list(CONTROLS).index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
+    return hip + (knee - hip) * min(length, 1) + (foot - knee) * max(length - 1, 0)
+
 @patch
 def _hang_skirt(self:OutfitSampler, rng, sheets, heads, v, style, place):
     "Put a skirt into a place of the sheets."
-    names = list(CONTROLS)
-    hip, knee, foot = (heads[names.index(f'l_{k}')][2] for k in ('thigh', 'shank', 'foot'))
-    hem = hip + (knee - hip) * min(style['hem'], 1) + (foot - knee) * max(style['hem'] - 1, 0)
-    p, thigh, left = _skirt(v, heads, self.legs, hem, rng.uniform(.02, .35))
+    p, thigh, left = _skirt(v, heads, self.legs, _hem(heads, style['hem']), rng.uniform(.02, .35))
     sheets.fill(place, p, ('pelvis', 'l_thigh', 'r_thigh'), (1 - thigh, thigh * left, thigh * (1 - left)))
 
 @patch

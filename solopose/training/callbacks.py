@@ -97,6 +97,10 @@ class ProgressBar(TQDMProgressBar):
 def on_train_epoch_start(self:ProgressBar, *_):
     "Nothing: Lightning would start the bar again at zero."
 
+@patch
+def on_train_epoch_end(self:ProgressBar, *_):
+    "Nothing: the last numbers stay."
+
 # %% ../../nbs/training/43f_callbacks.ipynb #80045da6
 @patch
 def on_train_batch_end(self:ProgressBar, trainer, task, out, batch, index):
@@ -105,8 +109,3 @@ def on_train_batch_end(self:ProgressBar, trainer, task, out, batch, index):
     if trainer.global_step % 10: return
     now = f"loss {float(out['loss']):.3f}, {float(out['mpjpe']):.0f} mm"
     self.train_progress_bar.set_postfix_str(now, refresh=False)
-
-# %% ../../nbs/training/43f_callbacks.ipynb #1da58e0b
-@patch
-def on_train_epoch_end(self:ProgressBar, *_):
-    "Nothing: the last numbers stay."

@@ -229,13 +229,20 @@ def on_train_batch_start(self:CheckpointSaver, trainer, task, batch, index):
     self.random = None
 
 # %% ../../nbs/training/41_checkpoints.ipynb #48d4cdf7
+def _check_weights(task, step, folder):
+    "FloatingPointError if the weights are not finite."
+    bad = next((n for n, p in task.named_parameters() if not bool(p.isfinite().all())), None)
+    if bad:
+        raise FloatingPointError(f'weights are not finite at step {step}, first {bad}; '
+                                 f'last good state: {last_good(folder)}')
+
 @patch
-def write(self:CheckpointSaver, trainer, task):
+def write(self:CheckpointSaver,
+    trainer, # of Lightning
+    task): # a `PoseTask`
     "Write a checkpoint now. FloatingPointError if the weights are not finite."
     step = trainer.global_step
-    if bad := next((n for n, p in task.named_parameters() if not bool(p.isfinite().all())), None):
-        raise FloatingPointError(f'weights are not finite at step {step}, first {bad}; '
-                                 f'last good state: {last_good(self.folder)}')
+    _check_weights(task, step, self.folder)
     trainer.save_checkpoint(checkpoint_path(self.folder, step))
     self.written = time.monotonic()
 
@@ -252,7 +259,8 @@ def on_train_batch_end(self:CheckpointSaver, trainer, task, *_):
 
 # %% ../../nbs/training/41_checkpoints.ipynb #604ec2d9
 @patch
-def due(self:CheckpointSaver, trainer):
+def due(self:CheckpointSaver,
+    trainer): # of Lightning
     "Stop? Write? Back into the queue? What one process wants, all do."
     now = time.monotonic()
     stop, due = now > self.end or self.signal > 0, now - self.written >= self.every

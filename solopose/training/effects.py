@@ -70,13 +70,18 @@ def jpeg(
     return (torch.einsum('ij,njyx->niyx', torch.linalg.inv(turn), y) / 255).clamp(0, 1)
 
 # %% ../../nbs/training/40b_effects.ipynb #9d14ca25
+def _bell(sigma, x):
+    "A Gaussian (C, 1, 1, 2 n + 1) of `sigma` px for each channel of pictures x."
+    n = max(1, int(3 * sigma))
+    k = torch.exp(-torch.arange(-n, n + 1, device=x.device).float() ** 2 / (2 * sigma ** 2))
+    return (k / k.sum()).to(x).view(1, 1, 1, -1).expand(x.shape[1], 1, 1, -1)
+
 def blur(
     x, # pictures (N, C, S, S)
     sigma): # px
     "Pictures through a soft lens."
-    n = max(1, int(3 * sigma))
-    k = torch.exp(-torch.arange(-n, n + 1, device=x.device).float() ** 2 / (2 * sigma ** 2))
-    k = (k / k.sum()).to(x).view(1, 1, 1, -1).expand(x.shape[1], 1, 1, -1)
+    k = _bell(sigma, x)
+    n = k.shape[-1] // 2
     x = F.conv2d(F.pad(x, (n, n, 0, 0), mode='reflect'), k, groups=x.shape[1])
     return F.conv2d(F.pad(x, (0, 0, n, n), mode='reflect'), k.transpose(2, 3), groups=x.shape[1])
 

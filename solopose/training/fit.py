@@ -100,6 +100,12 @@ def trainer_for(
         strategy=strategy_for(recipe), precision=recipe.precision, plugins=_plugins(),
         logger=_loggers(out, session), callbacks=callbacks, default_root_dir=out, **ours)
 
+# %% ../../nbs/training/43g_fit.ipynb #9d37547e
+def _averaged(task, recipe, out):
+    "The averaged network of a run that has ended; with fsdp no process has the whole, so from the file."
+    if recipe.strategy == 'fsdp': return load_ema(last_good(out), recipe)
+    return task.ema.module.eval()
+
 # %% ../../nbs/training/43g_fit.ipynb #6490cf1d
 def load_ema(
     checkpoint, # file of a run
@@ -116,6 +122,28 @@ def _held_out(recipe, clips):
     if not clips or not test or recipe.settings.get('skeleton', SKELETON.name) != SKELETON.name: return []
     test.refresh()
     return list(islice(test.everything(16), max(1, clips // 16)))
+
+# %% ../../nbs/training/43g_fit.ipynb #016270c9
+def _set_up(out, recipe):
+    "The run folder and the seed; Lightning's warnings are about things that are meant."
+    out.mkdir(parents=True, exist_ok=True)
+    pl.seed_everything(recipe.seed, verbose=False)
+    warnings.filterwarnings('ignore', module='pytorch_lightning|lightning_fabric')
+
+def _train(recipe, out, stop_at, callbacks):
+    "One session in a folder that is held: Lightning's trainer and the task, both at their end."
+    same_run(out, recipe)
+    last, task = last_good(out) if is_first() else None, PoseTask(recipe, stop_at)
+    session = note_session(out / 'run.json', recipe, step_of(last) if last else 0) if is_first() else 0
+    trainer = trainer_for(recipe, out, callbacks, session, task.stop)
+    if trainer.world_size > 1:
+        store = choice_store(trainer)
+        last = follow_first(store, is_first(), last)
+    try: trainer.fit(task, ckpt_path=last, weights_only=True)
+    except FloatingPointError as e:
+        raise FloatingPointError(f'{e}; stopped. Last good state: {last_good(out)}. '
+                                 'Try a smaller lr, or precision=32-true') from None
+    return trainer, task
 
 # %% ../../nbs/training/43g_fit.ipynb #2b26d98c
 def fit(
@@ -140,31 +168,3 @@ def fit(
             raise KeyboardInterrupt(f'stopped by a signal at step {trainer.global_step}; '
                                     f'the same command goes on from {last_good(out)}')
         return _averaged(task, recipe, out), int(trainer.global_step)
-
-# %% ../../nbs/training/43g_fit.ipynb #016270c9
-def _set_up(out, recipe):
-    "The run folder and the seed; Lightning's warnings are about things that are meant."
-    out.mkdir(parents=True, exist_ok=True)
-    pl.seed_everything(recipe.seed, verbose=False)
-    warnings.filterwarnings('ignore', module='pytorch_lightning|lightning_fabric')
-
-def _train(recipe, out, stop_at, callbacks):
-    "One session in a folder that is held: Lightning's trainer and the task, both at their end."
-    same_run(out, recipe)
-    last, task = last_good(out) if is_first() else None, PoseTask(recipe, stop_at)
-    session = note_session(out / 'run.json', recipe, step_of(last) if last else 0) if is_first() else 0
-    trainer = trainer_for(recipe, out, callbacks, session, task.stop)
-    if trainer.world_size > 1:
-        store = choice_store(trainer)
-        last = follow_first(store, is_first(), last)
-    try: trainer.fit(task, ckpt_path=last, weights_only=True)
-    except FloatingPointError as e:
-        raise FloatingPointError(f'{e}; stopped. Last good state: {last_good(out)}. '
-                                 'Try a smaller lr, or precision=32-true') from None
-    return trainer, task
-
-# %% ../../nbs/training/43g_fit.ipynb #9d37547e
-def _averaged(task, recipe, out):
-    "The averaged network of a run that has ended; with fsdp no process has the whole, so from the file."
-    if recipe.strategy == 'fsdp': return load_ema(last_good(out), recipe)
-    return task.ema.module.eval()

@@ -45,19 +45,31 @@ class LayersRecipe:
     device:str='auto' # 'auto', 'cpu' or 'cuda'
 
 # %% ../../nbs/training/43i_layers_recipe.ipynb #74080aae
-def checked(
-    r:LayersRecipe): # to check
-    "The recipe. ValueError in one line for what cannot work."
+def _check_end(r):
+    "ValueError if nothing says when to stop."
     if r.minutes <= 0 and r.steps <= 0:
         raise ValueError('nothing says when to stop: give --minutes or --steps above 0')
+
+def _check_counts(r):
+    "ValueError for too few."
     for k in ('processes', 'shard', 'test_shards', 'places', 'batch'):
         if getattr(r, k) < 1: raise ValueError(f'--{k} is {getattr(r, k)}: give at least 1')
     if r.processes < 2: raise ValueError('--processes is 1: give 2, one for single frames and one for clips')
+
+def _check_files(r):
+    "ValueError for files that are not there."
     for k in ('encoder', 'init', 'pack', 'motions'):
         if getattr(r, k) and not Path(getattr(r, k)).is_file():
             raise ValueError(f'--{k} {getattr(r, k)}: no such file; see --help for what writes it')
     if r.model == 'solopose-small' and not (r.encoder or r.init):
         raise ValueError('--encoder is missing: write it with `solopose_blazepose full`')
+
+def checked(
+    r:LayersRecipe): # to check
+    "The recipe. ValueError in one line for what cannot work."
+    _check_end(r)
+    _check_counts(r)
+    _check_files(r)
     return r
 
 # %% ../../nbs/training/43i_layers_recipe.ipynb #edaa4ecd

@@ -163,12 +163,15 @@ def evaluate(self:LayersRun):
 # %% ../../nbs/training/44a_layers_run.ipynb #ae07ecd2
 COUNTERS = ('step', 'frames', 'layers', 'session', 'seconds', 'frozen', 'curve', 'losses')
 @patch
+def _state(self:LayersRun):
+    "What a checkpoint holds."
+    parts = {k: getattr(self, k).state_dict() for k in ('net', 'ema', 'optimizer')}
+    return parts | {k: getattr(self, k) for k in COUNTERS} | dict(generator=self.generator.get_state())
+
+@patch
 def save(self:LayersRun):
     "Write the checkpoint, curve.json and losses.json."
-    parts = {k: getattr(self, k).state_dict() for k in ('net', 'ema', 'optimizer')}
-    parts |= {k: getattr(self, k) for k in COUNTERS}
-    parts['generator'] = self.generator.get_state()
-    with whole_file(self.out / 'checkpoint.pt', sync=True) as part: torch.save(parts, part)
+    with whole_file(self.out / 'checkpoint.pt', sync=True) as part: torch.save(self._state(), part)
     for k in ('curve', 'losses'): write_json(self.out / f'{k}.json', getattr(self, k))
 
 @patch
@@ -250,15 +253,20 @@ def train(self:LayersRun):
 
 # %% ../../nbs/training/44a_layers_run.ipynb #220b7fd2
 @patch
-def begin(self:LayersRun,
-    drawers:Drawers): # at work
-    "Wait for layers; a new run takes the tower's statistics from them."
-    self.wait_for_layers(drawers)
-    if self.step or self.recipe.init or not hasattr(self.net.encoder.trunk, 'standardise'): return
+def _standardise(self:LayersRun):
+    "Take the tower's statistics from a few batches."
     batches = range(8 if self.device.type == 'cuda' else 4)
     frames = torch.cat([self.batch(True)['frames'][:, 0] for _ in batches])
     self.net.encoder.trunk.standardise(frames)
     self.ema.load_state_dict(self.net.state_dict())
+
+@patch
+def begin(self:LayersRun,
+    drawers:Drawers): # at work
+    "Wait for layers; a new run takes the tower's statistics from them."
+    self.wait_for_layers(drawers)
+    if self.step or self.recipe.init: return
+    if hasattr(self.net.encoder.trunk, 'standardise'): self._standardise()
 
 # %% ../../nbs/training/44a_layers_run.ipynb #6f4435f9
 def train_layers(

@@ -92,7 +92,9 @@ def train_dataloader(self:PoseTask):
 
 # %% ../../nbs/training/43e_module.ipynb #bc056f7f
 @patch
-def on_after_batch_transfer(self:PoseTask, batch, _):
+def on_after_batch_transfer(self:PoseTask,
+    batch:dict, # of `Batches`, with its draws
+    _):
     "Augment on the device that trains."
     return augment(batch, batch['draws'], self.net.config.target_frame == 'camera', self.net.skeleton)
 
@@ -126,7 +128,9 @@ def whole_counts(self:PoseTask,
 
 # %% ../../nbs/training/43e_module.ipynb #3b77c4ea
 @patch
-def training_step(self:PoseTask, batch, _):
+def training_step(self:PoseTask,
+    batch:dict, # augmented
+    _):
     "One batch, one step: its parts one after the other, then the optimiser, the rate and the average."
     r, opt, whole, total = self.recipe, self.optimizers(), self.whole_counts(batch), {}
     for part in zip(*(v.chunk(r.accumulate) for v in batch.values())):

@@ -19,16 +19,20 @@ TURNS = {0: ((1, 0), (0, 1)), 90: ((0, -1), (1, 0)), # by degrees anticlockwise
          180: ((-1, 0), (0, -1)), 270: ((0, 1), (-1, 0))}
 
 # %% ../../nbs/video/17a_pixels.ipynb #8ef0467c
+def _snapped(data):
+    "The turn by right angles in a display matrix; the identity without one."
+    if data is None: return np.eye(2)
+    m = np.frombuffer(data, 'int32').reshape(3, 3)[:2, :2] / 65536
+    snapped = np.round(m / max(np.abs(m).max(), 1e-9))
+    return snapped if np.abs(np.linalg.det(snapped)) == 1 else np.eye(2)
+
 def display_matrix(
     frame, # a decoded PyAV frame
 ): # (2, 2) of -1, 0, 1
     "How a decoded frame asks to be turned; the identity without a wish."
     try: data = frame.side_data.get('DISPLAYMATRIX')
     except ValueError: return np.array(TURNS.get(round(frame.rotation) % 360, TURNS[0]))
-    if data is None: return np.eye(2)
-    m = np.frombuffer(data, 'int32').reshape(3, 3)[:2, :2] / 65536
-    snapped = np.round(m / max(np.abs(m).max(), 1e-9))
-    return snapped if np.abs(np.linalg.det(snapped)) == 1 else np.eye(2)
+    return _snapped(data)
 
 # %% ../../nbs/video/17a_pixels.ipynb #78ff1d31
 def upright(

@@ -42,21 +42,34 @@ def _set_shape(stream, shape, ticks, rotation):
     stream.codec_context.time_base = ticks
     if rotation: stream.set_display_rotation(rotation)
 
-def _encode(path, frames, fps, times, rotation, crf):
-    "Write frames to `path`; returns their number."
+def _open_to_write(path):
+    "A container; what players need first stands first."
     import av
     faststart = {'movflags': 'faststart'} if path.suffix in ('.mp4', '.mov', '.m4v') else {}
-    with av.open(f'file:{path}', 'w', options=faststart) as out:
+    return av.open(f'file:{path}', 'w', options=faststart)
+
+def _check_size(n, a, stream):
+    "VideoError for a frame of another size than the first."
+    if a.shape[:2] != (stream.height, stream.width):
+        raise VideoError(f'frame {n} is {a.shape[1]} x {a.shape[0]} px, '
+                         f'the first was {stream.width} x {stream.height}: make all frames one size')
+
+def _timed(a, at, ticks):
+    "Pixels as a frame of PyAV that is shown after so many ticks."
+    import av
+    f = av.VideoFrame.from_ndarray(a)
+    f.pts, f.time_base = at, ticks
+    return f
+
+def _encode(path, frames, fps, times, rotation, crf):
+    "Write frames to `path`; returns their number."
+    with _open_to_write(path) as out:
         stream, n = _add_stream(out, fps, crf), -1
         ticks = Fraction(1, 90_000) if times is not None else 1 / stream.codec_context.framerate
         for n, a in enumerate(map(frame_array, frames)):
             if n == 0: _set_shape(stream, a.shape, ticks, rotation)
-            if a.shape[:2] != (stream.height, stream.width):
-                raise VideoError(f'frame {n} is {a.shape[1]} x {a.shape[0]} px, '
-                                 f'the first was {stream.width} x {stream.height}: make all frames one size')
-            f = av.VideoFrame.from_ndarray(a)
-            f.pts, f.time_base = (n if times is None else round(times[n] / ticks)), ticks
-            out.mux(stream.encode(f))
+            _check_size(n, a, stream)
+            out.mux(stream.encode(_timed(a, n if times is None else round(times[n] / ticks), ticks)))
         if n >= 0: out.mux(stream.encode())
     return n + 1
 
