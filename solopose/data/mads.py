@@ -60,7 +60,7 @@ def _check_name(action):
 def _same_camera(path, c):
     "Is this the camera of a file?"
     have, want = bouguet_camera(path), turn_camera(c)
-    if all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t))): return
+    return all(np.allclose(a, b) for a, b in ((have.K, want.K), (have.R, want.R), (have.t, want.t)))
 
 def _check_recorded(recorded):
     "TakeError for what MADS cannot express."
