@@ -24,7 +24,7 @@ from ..files import read_json, write_json, write_npz
 from ..metrics import TABLE_2
 from ..protocols import Protocol, bootstrap, clip_sums, evaluate
 from ..rivals.mini import load_clips
-from ..rivals.table2 import EFFORT, MANY, ROWS, Study, fit_solopose, new_solopose, study_of
+from ..rivals.table2 import EFFORT, MANY, ROWS, fit_solopose, new_solopose, study_of
 from ..skeleton import SKELETON
 from ..temporal import WindowAttention3D
 from .evaluate import run_facts, score
@@ -231,7 +231,7 @@ def run_change(
     torch.manual_seed(seed)
     study = split_clips(replace(study, effort=replace(study.effort, frames=change.frames or study.effort.frames)), change.split)
     truth = load_clips(study.folder, study.test, 'joints')['joints']
-    universal = universal_joints(run, truth.shape[1])
+    universal = universal_joints(run, truth.shape[1]) if change.joints == 'universal' else None
     net = new_solopose(study.effort, **change.settings)
     if change.flat: flatten_bias(net)
     fit_solopose(net, study, study.train, seed, edit_joints(change.joints, universal))
