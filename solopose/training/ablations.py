@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SETS', 'BOTH', 'CHANGES', 'VARIANTS', 'ERRORS', 'read_answers', 'fill_table2', 'table2_text', 'difference',
-           'table2_record', 'Change', 'swap_sides', 'edit_joints', 'universal_joints', 'split_clips', 'FlatInTime',
-           'flatten_bias', 'ask_clip', 'run_change', 'run_changes', 'change_rows', 'solopose_ablations',
-           'changes_record', 'changes_text', 'vary', 'ablate', 'summary', 'ablation_figure']
+           'table2_record', 'Change', 'swap_sides', 'edit_joints', 'universal_joints', 'split_clips', 'tokens_of',
+           'FlatInTime', 'flatten_bias', 'new_net', 'ask_clip', 'fit_change', 'ask_change', 'run_changes',
+           'change_rows', 'solopose_ablations', 'changes_record', 'changes_text', 'vary', 'ablate', 'summary',
+           'ablation_figure']
 
 # %% ../../nbs/training/45_ablations.ipynb #9eba896d
 from dataclasses import dataclass, field, replace
@@ -17,13 +18,15 @@ import numpy as np
 import torch
 from fastcore.script import Param
 from torch import nn
+import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from ..cli import command
 from ..data.clips import ClipDataset
 from ..files import read_json, write_json, write_npz
 from ..metrics import TABLE_2
 from ..protocols import Protocol, bootstrap, clip_sums, evaluate
-from ..rivals.mini import load_clips
+from ..rivals.detect import frozen_encoder
+from ..rivals.mini import MINI, cache_clips, load_clips
 from ..rivals.table2 import EFFORT, MANY, ROWS, fit_solopose, new_solopose, study_of
 from ..skeleton import SKELETON
 from ..temporal import WindowAttention3D
@@ -126,22 +129,26 @@ class Change:
     flat: bool = False # one bias for all distances in time
     decode: str = 'sharp' # see `HeatPose.decode`
     split: str = 'asked' # 'asked': trained and asked as Table 2; 'take' or 'clip': see `split_clips`
+    encoder: str = '' # of the tokens, see `tokens_of`; '': that of Table 2
     against: str = 'SoloPose' # the row it is compared with
 
 # %% ../../nbs/training/45_ablations.ipynb #174734fc
 CHANGES = {
     'SoloPose': Change(),
+    'read at the arg-max': Change(decode='argmax'),
+    'read as a local mean': Change(decode='local'),
     'sides of Eq. 7': Change(dict(transition='paper')),
     'no sides': Change(dict(transition='none')),
     'coordinates (MSE)': Change(dict(loss='mse')),
-    'read at the arg-max': Change(decode='argmax'),
-    'read as a local mean': Change(decode='local'),
     'bias without time (2D)': Change(flat=True),
     'clips of 1 frame': Change(frames=1, ask=1),
     'clips of 5 frames': Change(frames=5),
     'middle frame of 5': Change(frames=5, ask=5, joints='middle', against='clips of 5 frames'),
     'universal frame': Change(joints='universal'),
     'sides swapped as released': Change(joints='swapped'),
+    'layout of the paper': Change(dict(layout='paper', frames=5, patch=16, window=(1, 8, 8)), 5, against='clips of 5 frames'),
+    'encoder with random weights': Change(encoder='random'),
+    'encoder as Google published it': Change(encoder='published'),
     'split by take': Change(split='take', against='split by take'),
     'split by clip': Change(split='clip', against='split by take')}
 
@@ -171,8 +178,9 @@ def edit_joints(
 # %% ../../nbs/training/45_ablations.ipynb #218f9cf9
 def universal_joints(
     run, # folder of `solopose_table2`
-    frames:int): # of a clip
+    study): # a `Study`
     "A function from a clip's row to its joints (T, 15, 3), mm from the pelvis, in the universal frame."
+    frames = load_clips(study.folder, study.test[:1], 'joints')['joints'].shape[1]
     clips = ClipDataset(Path(run) / 'humans.zarr', ('train', 'val', 'test', 'heldout'), 192, frames)
     def joints(row):
         p = clips.truth(row['clip'])[1]
@@ -191,6 +199,18 @@ def split_clips(
     both = [study.train[i] for i in order]
     return replace(study, train=both[len(test):], test=both[:len(test)])
 
+# %% ../../nbs/training/45_ablations.ipynb #ea378302
+def tokens_of(
+    run, # folder of `solopose_table2`
+    which, # '', 'random', or the file of an encoder, see `frozen_encoder`
+    name): # of the folder
+    "Folder of the clips as this encoder sees them."
+    if not which: return Path(run) / 'clips'
+    torch.manual_seed(0)
+    out = Path(run) / f'clips-{name}'
+    cache_clips(Path(run) / 'humans.zarr', out, frozen_encoder(which), MINI[read_json(Path(run) / 'run.json')['scale']])
+    return out
+
 # %% ../../nbs/training/45_ablations.ipynb #1c242e62
 class FlatInTime(nn.Module):
     "A bias table (entries, heads) that is the same for all distances in time."
@@ -207,6 +227,18 @@ def flatten_bias(net):
     for m in list(net.modules()):
         if isinstance(m, WindowAttention3D): parametrize.register_parametrization(m, 'bias', FlatInTime(m.window))
 
+# %% ../../nbs/training/45_ablations.ipynb #cc4ef320
+def _padded(stem, inputs): return (F.pad(inputs[0], (0, -inputs[0].shape[-1] % 4)),)
+
+def new_net(
+    effort, # an `Effort`
+    change): # a `Change`
+    "The network of a row, untrained."
+    net = new_solopose(effort, **change.settings)
+    if change.flat: flatten_bias(net)
+    if net.config.layout == 'paper': net.stem.register_forward_pre_hook(_padded)
+    return net
+
 # %% ../../nbs/training/45_ablations.ipynb #240b6f6d
 @torch.inference_mode()
 def ask_clip(
@@ -222,22 +254,32 @@ def ask_clip(
     return x - x[:, :1]
 
 # %% ../../nbs/training/45_ablations.ipynb #7f8fc5b0
-def run_change(
+def fit_change(
     run, # folder of `solopose_table2`
     study, # a `Study`
     change, # a `Change`
     seed:int=0): # of everything random
-    "Train and ask one row: answers and truth (N, T, 15, 3) mm, and the clips."
+    "The trained network of one row."
     torch.manual_seed(seed)
     study = split_clips(replace(study, effort=replace(study.effort, frames=change.frames or study.effort.frames)), change.split)
-    truth = load_clips(study.folder, study.test, 'joints')['joints']
-    universal = universal_joints(run, truth.shape[1]) if change.joints == 'universal' else None
-    net = new_solopose(study.effort, **change.settings)
-    if change.flat: flatten_bias(net)
+    universal = universal_joints(run, study) if change.joints == 'universal' else None
+    net = new_net(study.effort, change)
     fit_solopose(net, study, study.train, seed, edit_joints(change.joints, universal))
+    return net.eval()
+
+
+# %% ../../nbs/training/45_ablations.ipynb #7bd09e2b
+def ask_change(
+    run, # folder of `solopose_table2`
+    study, # a `Study`
+    change, # a `Change`
+    net): # of `fit_change`
+    "Answers and truth (N, T, 15, 3) mm, and the clips."
+    study = split_clips(study, change.split)
     tokens = lambda r: load_clips(study.folder, [r], 'tokens')['tokens'][0].float()
-    answers = torch.stack([ask_clip(net.eval(), tokens(r), change.ask, change.decode) for r in study.test])
-    if change.joints == 'universal': truth = torch.stack([universal(r) for r in study.test])
+    answers = torch.stack([ask_clip(net, tokens(r), change.ask, change.decode) for r in study.test])
+    truth = load_clips(study.folder, study.test, 'joints')['joints']
+    if change.joints == 'universal': truth = torch.stack([*map(universal_joints(run, study), study.test)])
     return answers.numpy(), truth.numpy(), study.test
 
 # %% ../../nbs/training/45_ablations.ipynb #1afdce8d
@@ -246,23 +288,29 @@ def run_changes(
     out, # folder
     steps:int=0, # of training, 0: as many as Table 2
     changes=CHANGES, # name -> `Change`
-    seed:int=0): # of everything random
+    seed:int=0, # of everything random
+    published=''): # file of `solopose_blazepose full`; '': leave its row out
     "Train and ask whatever is missing; the folder."
     about, out = read_json(Path(run) / 'run.json'), Path(out)
     effort = EFFORT[about['scale']]
     study = study_of(Path(run) / 'clips', read_json(Path(run) / 'clips' / 'clips.json'), effort)
     study = replace(study, effort=replace(effort, solopose_steps=steps or effort.solopose_steps))
     out.mkdir(parents=True, exist_ok=True)
+    last = None
     for name, change in changes.items():
         stem, began = out / re.sub(r'\W+', '_', name), time.perf_counter()
-        if stem.with_suffix('.json').exists(): continue
-        answers, truth, asked = run_change(run, study, change, seed)
+        which = published if change.encoder == 'published' else change.encoder
+        if stem.with_suffix('.json').exists() or (change.encoder and not which): continue
+        own, key = replace(study, folder=tokens_of(run, which, change.encoder)), replace(change, decode='', against='')
+        if key != last: net, last = fit_change(run, own, change, seed), key
+        answers, truth, asked = ask_change(run, own, change, net)
         write_npz(stem.with_suffix('.npz'), answers=answers, truth=truth.astype(np.float32))
         facts = dict(run_facts(), row=name, seed=seed, steps=study.effort.solopose_steps, takes=[r['name'] for r in asked],
                      seconds=round(time.perf_counter() - began, 1))
         write_json(stem.with_suffix('.json'), facts)
         print(f"{name}: {facts['seconds']:.0f} s", flush=True)
     return out
+
 
 # %% ../../nbs/training/45_ablations.ipynb #2dde4404
 def _answers(out, name):
@@ -305,12 +353,13 @@ def solopose_ablations(
     run:Param('folder of a finished solopose_table2', str)='runs/table2',
     out:Param('folder; the same command goes on with what is in it', str)='runs/ablations',
     steps:Param('steps of training of each row, 0: as many as Table 2', int)=0,
+    published:Param('encoder as Google published it, file of solopose_blazepose full', str)='',
     json_file:Param('write the table there', str)='',
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Train and measure the ablations, one change of SoloPose at a time"
     if threads: torch.set_num_threads(threads)
     if not (Path(run) / 'run.json').exists(): raise ValueError(f'{run}: no run there; solopose_table2 --out {run} makes it')
-    record = changes_record(run_changes(run, out, steps))
+    record = changes_record(run_changes(run, out, steps, published=published))
     if json_file: write_json(json_file, record)
     print(changes_text(record['rows']))
 
