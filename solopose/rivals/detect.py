@@ -36,17 +36,17 @@ def peaks(
 
 # %% ../../nbs/rivals/48_detect.ipynb #3e1be1cb
 def frozen_encoder(
-    weights='shipped', # 'shipped': the tower of solopose-small; or a file of `solopose_blazepose full`
+    weights='shipped', # 'shipped': the tower of solopose-small; 'random'; or a file of `solopose_blazepose full`
     image_size=192): # side of the crops, px
     "A frozen `SpatialEncoder` with heatmaps."
     if weights == 'shipped':
         net = create_model('solopose-small', pretrained=True, trainable_encoder=False).encoder.eval()
         if net.image_size == image_size: return net
         raise ValueError(f'the shipped encoder takes crops of {net.image_size} px, not {image_size}')
-    if not Path(weights).exists():
+    if weights != 'random' and not Path(weights).exists():
         raise ValueError(f"encoder {weights}: no such file; write one with solopose_blazepose full, or say 'shipped'")
     parts = MODELS['solopose-small']['encoder_options']['parts']
-    return SpatialEncoder('blazepose:full', str(weights), image_size, trainable=False, parts=parts).eval()
+    return SpatialEncoder('blazepose:full', None if weights == 'random' else str(weights), image_size, trainable=False, parts=parts).eval()
 
 # %% ../../nbs/rivals/48_detect.ipynb #017cfe57
 @torch.inference_mode()

@@ -39,7 +39,7 @@ class MiniScale:
 # %% ../../nbs/rivals/48a_mini.ipynb #03b36fcf
 MINI = dict(
     ci=MiniScale(dict(h36m=7, mads=4), .48, 96, 9),
-    test=MiniScale(dict(h36m=42, mads=24, aist=9, mpi=16), .44, 160, 9),
+    test=MiniScale(dict(h36m=63, mads=120, aist=12, mpi=16), .24, 160, 5),
     paper=MiniScale(dict(h36m=63, mads=24, aist=14, mpi=16), 3.4, 256, 27))
 
 # %% ../../nbs/rivals/48a_mini.ipynb #16bad8b4
@@ -114,15 +114,18 @@ def _labels(dataset, clip):
 def prepare_clip(
     dataset, # `ClipDataset` with pictures, axes of the camera
     clip, # number of the clip in the store
-    encoder): # of `frozen_encoder`
-    "Arrays of one clip: tokens, joints mm, mask, and 2D joints, true and found, on the `screen`."
+    encoder, # of `frozen_encoder`
+    mirror:bool=True): # tokens of the mirrored crops too, for training
+    "Arrays of one clip: tokens, joints mm, and 2D joints, true and found, on the `screen`."
     camera, _, numbers = dataset.truth(clip)
     view = int(dataset.tables['clip_view'][clip])
     pixels = lambda size: dataset.pixels(camera, view, size)
     frames, box, size = dataset.pictures(view, numbers, lambda size: clip_box(pixels(size), size))
-    tokens, found, sure = look(encoder, torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2))
+    crops = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    tokens, found, sure = look(encoder, crops)
     on = lambda uv: screen(uv, size).astype(np.float32)
-    return dict(tokens=tokens.numpy(), joints=(camera - camera[:, :1]).astype(np.float32), true2d=on(pixels(size)),
+    about = dict(mirror=look(encoder, crops.flip(-1))[0].numpy()) if mirror else {}
+    return about | dict(tokens=tokens.numpy(), joints=(camera - camera[:, :1]).astype(np.float32), true2d=on(pixels(size)),
                 found2d=on(box[:2] + found * (box[2] - box[0])), sure=sure.astype(np.float32))
 
 # %% ../../nbs/rivals/48a_mini.ipynb #0330bf1c
@@ -141,7 +144,7 @@ def cache_clips(
     rows = [_labels(dataset, c) | dict(file=f'{c:06d}.npz') for c in dataset.clips]
     missing = [r for r in rows if not (out / r['file']).exists()]
     for r in tqdm(missing, 'looking at clips', disable=not missing):
-        write_npz(out / r['file'], **prepare_clip(dataset, r['clip'], encoder))
+        write_npz(out / r['file'], **prepare_clip(dataset, r['clip'], encoder, r['split'] in ('train', 'val')))
     write_json(out / 'clips.json', rows)
     return rows
 
@@ -156,7 +159,7 @@ def _same_tokens(path, about):
 def load_clips(
     folder, # of `cache_clips`
     rows, # which clips, of its list
-    *names): # 'tokens', 'joints', 'true2d', 'found2d', 'sure'
+    *names): # 'tokens', 'mirror' (training clips only), 'joints', 'true2d', 'found2d', 'sure'
     "Tensors (N, T, ...) of these clips by name."
     out = {k: [] for k in names}
     for r in rows:
