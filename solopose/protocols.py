@@ -9,8 +9,8 @@ __all__ = ['STEPS', 'ERRORS', 'PROTOCOLS', 'Protocol', 'find_protocol', 'clip_su
 # %% ../nbs/08a_protocols.ipynb #7f7feaaf
 from dataclasses import dataclass
 import numpy as np
-from .metrics import (align, align_clip, bone_spread, flips, joint_angles, joints_but, _corners,
-                              _pair)
+from .metrics import (align, align_clip, bone_spread, checked_pair, flips, joint_angles, joint_corners,
+                              joints_but)
 from .skeleton import SKELETON
 
 # %% ../nbs/08a_protocols.ipynb #5c485cb7
@@ -51,7 +51,7 @@ STEPS = np.arange(0, 151, 5.) # thresholds of the AUC, mm
 
 def _corner_errors(p, t, keep):
     "Differences of the angles at the joints, degrees."
-    return np.abs(joint_angles(p) - joint_angles(t)), keep[..., _corners(SKELETON)].all(-1)
+    return np.abs(joint_angles(p) - joint_angles(t)), keep[..., joint_corners(SKELETON)].all(-1)
 
 def _flipped(p, t, keep, which):
     "Percent: 0 or 100 for each frame."
@@ -169,7 +169,7 @@ def _prepared(pred, truth, mask, protocol, takes):
     if pred.ndim == 3: pred, truth = pred[None], truth[None]
     keep = np.broadcast_to(True if mask is None else np.asarray(mask, bool), pred.shape[:-1])
     keep = keep & joints_but(*protocol.leave_out)
-    p, t, keep = _pair(pred, truth, keep)
+    p, t, keep = checked_pair(pred, truth, keep)
     if p.ndim != 4: raise ValueError(f'poses of shape {pred.shape}: give clips (N, T, 15, 3)')
     return p, t, keep, np.arange(len(p)) if takes is None else np.asarray(takes)
 
