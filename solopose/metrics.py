@@ -116,7 +116,7 @@ def align_clip(pred, # predicted joints (..., T, J, 3), mm, numpy or torch
                mask=None): # True where a joint counts
     "Predicted clips after the best $s R \\hat p + t$ of each whole clip."
     p, t, keep = checked_pair(pred, truth, mask)
-    if p.ndim < 3: raise ValueError(f"poses of shape {tuple(p.shape)} are no clip; give (..., T, J, 3)")
+    if p.ndim < 3: raise ValueError(f"poses of shape {tuple(p.shape)} are no clip: give (..., T, J, 3)")
     flat = lambda x: x.reshape(*x.shape[:-3], -1, 3)
     return align(flat(p), flat(t), keep.reshape(*keep.shape[:-2], -1)).reshape(p.shape)
 
@@ -238,7 +238,7 @@ def flips(pred, # predicted joints (..., J, 3), mm, numpy or torch
           truth, # true joints, same shape
           mask=None, # True where a joint counts
           skeleton=SKELETON): # names of the joints
-    "Two booleans (...): front more than 90 degrees off; and nearer to the truth with left and right exchanged."
+    "Two booleans (...): front more than 90 degrees off; nearer to the truth with sides exchanged."
     p, t, keep = checked_pair(pred, truth, mask)
     wrong = lambda x, k: (_distance(x, t) * k).sum(-1) / (k.sum(-1) + (k.sum(-1) == 0))
     m = list(skeleton.mirror)

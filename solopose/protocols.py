@@ -9,8 +9,8 @@ __all__ = ['STEPS', 'ERRORS', 'PROTOCOLS', 'Protocol', 'find_protocol', 'clip_su
 # %% ../nbs/08a_protocols.ipynb #7f7feaaf
 from dataclasses import dataclass
 import numpy as np
-from .metrics import (align, align_clip, bone_spread, checked_pair, flips, joint_angles, joint_corners,
-                              joints_but)
+from .metrics import (align, align_clip, bone_spread, checked_pair, flips, joint_angles,
+                              joint_corners, joints_but)
 from .skeleton import SKELETON
 
 # %% ../nbs/08a_protocols.ipynb #5c485cb7
@@ -90,11 +90,13 @@ class Protocol:
 
 # %% ../nbs/08a_protocols.ipynb #03a301b1
 PROTOCOLS = {
-    'h36m-p1': Protocol(('mpjpe',), by_action=True, text='pelvis on pelvis, nothing else aligned, all joints'),
+    'h36m-p1': Protocol(('mpjpe',), by_action=True,
+                        text='pelvis on pelvis, nothing else aligned, all joints'),
     'h36m-p2': Protocol(('p_mpjpe',), by_action=True, text='scale, rotation and place of each frame aligned'),
     '3dhp': Protocol(('mpjpe', 'pck150', 'auc'), ('pelvis',), text='pelvis on pelvis; 14 joints, without the '
                      'pelvis; nearer than 150 mm; mean of 0, 5, ..., 150 mm'),
-    'universal': Protocol(('mpjpe', 'p_mpjpe', 's_mpjpe', 'mpjve'), text='poses in the universal frame, pelvis '
+    'universal': Protocol(('mpjpe', 'p_mpjpe', 's_mpjpe', 'mpjve'),
+                          text='poses in the universal frame, pelvis '
                           'on pelvis, nothing turned; with the errors after alignment beside it'),
     'all': Protocol(tuple(ERRORS), text='every metric, pelvis on pelvis, every frame the same')}
 
@@ -127,7 +129,8 @@ def clip_sums(
 def _mean_of(total, count, actions):
     "Mean over all values, or of the actions' means; sums (..., N), actions (N,) or None."
     if actions is None: return total.sum(-1) / np.where(count.sum(-1) > 0, count.sum(-1), np.nan)
-    each = np.stack([_mean_of(total[..., actions == a], count[..., actions == a], None) for a in np.unique(actions)])
+    each = np.stack([_mean_of(total[..., actions == a], count[..., actions == a], None)
+                         for a in np.unique(actions)])
     return np.nanmean(each, 0)
 
 # %% ../nbs/08a_protocols.ipynb #18625957
@@ -149,7 +152,8 @@ def _row(part, name, metric, p, t, keep, fps, takes, actions):
     "One line of the table."
     total, count = _sums(metric, p, t, keep, fps)
     low, high = bootstrap(total, count, takes, actions)
-    return dict(part=part, name=str(name), metric=metric, value=float(_mean_of(total, count, actions)), low=low,
+    return dict(part=part, name=str(name), metric=metric, value=float(_mean_of(total, count, actions)),
+                low=low,
                 high=high, unit=ERRORS[metric][0], clips=int((count > 0).sum()))
 
 # %% ../nbs/08a_protocols.ipynb #1399a350
@@ -179,7 +183,8 @@ def _groups(by, shape):
     for part, labels in (by or {}).items():
         labels = np.asarray(labels)
         if labels.shape not in (shape[:1], shape[:2]):
-            raise ValueError(f'by[{part!r}] has shape {labels.shape}: give a name for each of {shape[0]} clips')
+            raise ValueError(f'by[{part!r}] has shape {labels.shape}: give a name for each of '
+                             f'{shape[0]} clips')
         labels = np.broadcast_to(labels.reshape(shape[0], -1), shape[:2])
         for name in sorted(set(labels.flat)): yield part, name, labels == name
 
@@ -192,15 +197,17 @@ def evaluate(
     mask=None, # True where a joint counts, broadcast to (N, T, 15)
     takes=None, # name of each clip's take (N,), for the interval; None: every clip is one
     by=None): # dict: 'action', 'view', 'subject', ... -> names (N,) or (N, T)
-    "Table (pandas): part, name, metric, value, 95 % interval over takes, unit, clips; ValueError for wrong shapes."
+    "Table (pandas): part, name, metric, value, 95 % interval over takes, unit, clips. ValueError: shapes."
     import pandas as pd
     protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
     p, t, keep, takes = _prepared(pred, truth, mask, protocol, takes)
     actions = np.asarray(by['action']) if protocol.by_action and 'action' in (by or {}) else None
     rows = [_row('all', 'all', m, p, t, keep, fps, takes, actions) for m in protocol.metrics]
-    rows += [r for m in ('mpjpe', 'p_mpjpe') if m in protocol.metrics for r in _joint_rows(m, p, t, keep, takes)]
+    rows += [r for m in ('mpjpe', 'p_mpjpe') if m in protocol.metrics
+             for r in _joint_rows(m, p, t, keep, takes)]
     for part, name, here in _groups(by, p.shape):
-        rows += [_row(part, name, m, p, t, keep & here[..., None], fps, takes, None) for m in protocol.metrics]
+        rows += [_row(part, name, m, p, t, keep & here[..., None], fps, takes, None)
+                 for m in protocol.metrics]
     return pd.DataFrame(rows)
 
 # %% ../nbs/08a_protocols.ipynb #094878ec

@@ -240,7 +240,7 @@ def _model_of(weights, device):
 
 # %% ../../nbs/training/42_evaluate.ipynb #319f1181
 def _by_protocol(weights, data, protocol, out, pack, motions, clips, device):
-    "Errors by protocol of weights, or of a file of predictions, as text; clips of 'synth' are drawn if missing."
+    "Errors by protocol of weights or predictions, as text; clips of 'synth' are drawn if missing."
     from solopose.training.examine import examine
     theirs = Path(weights).suffix == '.npz'
     if theirs and not Path(weights).exists(): raise ValueError(f'{weights}: no such file of predictions')
@@ -248,7 +248,8 @@ def _by_protocol(weights, data, protocol, out, pack, motions, clips, device):
     if data == 'synth':
         data = Path(out) / 'synth'
         size = 128 if theirs else model.config.image_size
-        if not Pool(data, 'test'): draw_pool(pack, data, 'test', 1, clips or 256, size, motions=motions or None)
+        if not Pool(data, 'test'):
+            draw_pool(pack, data, 'test', 1, clips or 256, size, motions=motions or None)
     table = examine(model, data, protocol, out)
     return f'{table.round(1).to_string(index=False)}\n{Path(out) / "index.html"}'
 
@@ -275,7 +276,7 @@ def solopose_evaluate(
     motions:Param('motion pack of captured motions to mix in', str)='',
     clips:Param('how many clips, 0: all of the pool (256 if they are drawn)', int)=0,
     json_file:Param('write the report here', str)='',
-    data:Param("a collection (store), 'synth' or a folder of drawn clips: errors by protocol, see 42a_examine", str)='',
+    data:Param("a store, 'synth' or a folder of drawn clips: errors by protocol, see 42a_examine", str)='',
     protocol:Param('h36m-p1, h36m-p2, 3dhp, universal or all', str)='all',
     out:Param('folder of the answers and the report by protocol', str)='runs/evaluate',
     device:Param('auto, cpu or cuda', str)='auto',

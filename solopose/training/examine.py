@@ -14,6 +14,7 @@ import torch
 from ..data.clips import ClipDataset, clip_box
 from ..data.store import view_camera
 from ..files import read_json, read_npz, whole_file, write_json, write_npz
+from ..predict.absolute import film_lens
 from ..predict.aim import crop_to_camera
 from ..protocols import as_arrays, evaluate, find_protocol
 from ..skeleton import SKELETON
@@ -56,7 +57,8 @@ def pool_exam(
     test.refresh()
     joints = test.about('joints')
     azimuth = binned(view_of(joints)[0].ravel(), VIEWS['azimuth']).reshape(joints.shape[:2])
-    by = dict(action=np.array([str(x).split('/')[0].split(' ')[0] for x in test.about('names')]), view=azimuth,
+    by = dict(action=np.array([str(x).split('/')[0].split(' ')[0] for x in test.about('names')]),
+              view=azimuth,
               subject=np.array([str(x) for x in test.about('person')]))
     return Exam(joints - joints[:, :, [SKELETON.index('pelvis')]], by, np.arange(len(joints)), 25.)
 
@@ -66,7 +68,7 @@ def answer_clip(
     model, # a `SoloPose`
     data, # `ClipDataset` with pictures
     clip): # number of the clip in the store
-    "Poses (T, 15, 3) of one clip, mm from the pelvis, in the axes of the truth; the box is around the true joints."
+    "Poses (T, 15, 3) of one clip, mm from the pelvis, on the truth's axes; the box is that of the true joints."
     camera, _, numbers = data.truth(clip)
     view = int(data.tables['clip_view'][clip])
     pixels = lambda size: data.pixels(camera, view, size)
@@ -74,9 +76,8 @@ def answer_clip(
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)[None].float() / 255
     joints = model.decode(model(x.to(next(model.parameters()).device)), how='sharp')[0][0].cpu().numpy()
     if model.config.aim == 'crop':
-        lens = view_camera(data.ds, view)
-        fov = np.degrees(2 * np.arctan(max(lens.size) / 2 / lens.K[0, 0]))
-        joints = crop_to_camera(joints, np.repeat(box[None], len(joints), 0), size, fov)
+        lens = film_lens(size, camera=view_camera(data.ds, view))
+        joints = crop_to_camera(joints, np.repeat(box[None], len(joints), 0), lens)
     return joints - joints[:, [SKELETON.index('pelvis')]]
 
 # %% ../../nbs/training/42a_examine.ipynb #da852d42
@@ -93,7 +94,8 @@ def answers(
     files = {int(c): parts / f'{c:06d}.npz' for c in exam.clips.clips}
     missing = [c for c, f in files.items() if not f.exists()]
     model.eval()
-    for c in tqdm(missing, 'clips', disable=not missing): write_npz(files[c], poses=answer_clip(model, exam.clips, c))
+    for c in tqdm(missing, 'clips', disable=not missing):
+        write_npz(files[c], poses=answer_clip(model, exam.clips, c))
     return np.stack([read_npz(f)['poses'] for f in files.values()])
 
 # %% ../../nbs/training/42a_examine.ipynb #6a48bbea
@@ -121,7 +123,8 @@ def write_report(
     lines = ''.join(f'<li>{text(str(k))}: {text(str(v))}</li>' for k, v in facts.items())
     page = table.round(1).to_html(index=False, border=0)
     with whole_file(out / 'index.html') as part:
-        part.write_text(f'<!doctype html><meta charset="utf-8"><title>solopose_evaluate</title><ul>{lines}</ul>{page}')
+        part.write_text('<!doctype html><meta charset="utf-8"><title>solopose_evaluate</title>'
+                        f'<ul>{lines}</ul>{page}')
     return out / 'index.html'
 
 # %% ../../nbs/training/42a_examine.ipynb #aa4eb85e
@@ -137,13 +140,14 @@ def examine(
     frame = 'universal' if protocol == 'universal' else frame
     exam = store_exam(data, 128 if theirs else weights.config.image_size, frame) if store else pool_exam(data)
     if not theirs and store and weights.config.target_frame != frame:
-        raise ValueError(f'the model answers in the {weights.config.target_frame} frame, protocol {protocol} asks for '
-                         f'{frame}')
+        raise ValueError(f'the model answers in the {weights.config.target_frame} frame, protocol {protocol} '
+                         f'asks for {frame}')
     about = dict(run_facts(), data=str(data), protocol=protocol, aligned=find_protocol(protocol).text,
                  model=str(weights) if theirs else weights.config.name, clips=len(exam.truth))
     _same_exam(Path(out), {k: about[k] for k in ('data', 'model')})
     found = read_predictions(weights, exam) if theirs else answers(weights, exam, data, out)
-    table = evaluate(found, np.nan_to_num(exam.truth), protocol, exam.fps, np.isfinite(exam.truth).all(-1), exam.takes, exam.by)
+    known = np.isfinite(exam.truth).all(-1)
+    table = evaluate(found, np.nan_to_num(exam.truth), protocol, exam.fps, known, exam.takes, exam.by)
     write_report(table, out, about)
     return table
 
