@@ -110,7 +110,8 @@ def tell(self:Looks,
     boxes, # (N, 5), px and score: people who are followed, then what else was seen
     time, # s
 ): # {identity: box (4,)} of the others
-    "Tell the tracker where everybody is; it says who the others are."
+    "Tell the tracker where everybody is; it says who the others are. The first look counts twice, so people have names."
+    if not self.log: self.tracker.update(boxes, time - 1 / 30)
     self.log.append((float(time), tuple(known), boxes))
     found = {}
     for number, box in self.tracker.update(boxes, time):
