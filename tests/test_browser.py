@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from solopose.figures import COLOURS
-from solopose.page import save_page
 from solopose.poses import pose_dataset
+from solopose.predict.page import save_page
 from solopose.skeleton import standing_pose
 from solopose.viz import browser_path
 

@@ -10,8 +10,8 @@ import time
 import numpy as np
 from fastcore.basics import patch
 from ..figures import COLOURS, bone_sides
-from ..page import scene_points
 from ..poses import rename_dims
+from .pagedata import scene_points
 from .tables import optional
 from ..skeleton import SKELETONS
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..files import read_json, read_npz, write_json, write_npz
-from .follow import Answer, Person, _now
+from .follow import Answer, Person
+from .reader import _now
 
 # %% ../../nbs/predict/53a_parts.ipynb #8172ae0f
 def _fill(items, room, stop):

@@ -20,7 +20,8 @@ from ..cli import printable
 from ..model import create_model
 from ..poses import pose_dataset, rename_dims
 from .absolute import absolute_position, film_lens
-from .follow import Flow, Follower, Given, Looks, groups
+from .follow import Flow, Follower
+from .looks import Given, Looks, groups
 from .parts import Parts, ahead, stoppable
 from .presence import Reading, settle
 from ..video.crops import letterbox_box

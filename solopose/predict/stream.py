@@ -13,7 +13,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..model import create_model
 from .absolute import film_lens
-from .follow import Follower, groups
+from .follow import Follower
+from .looks import groups
 from .run import find_people, group_size
 from ..video.times import smooth as smoothed
 from ..video.write import VideoError

@@ -26,7 +26,7 @@ def write_page(
     truth=None, # true poses, drawn thin and green
 ):
     "A page that plays the film and everybody's skeleton side by side, offline."
-    from solopose.page import save_page
+    from solopose.predict.page import save_page
     video, title = found.video, found.poses.attrs.get('source_file', '')
     save_page(path, found.poses, video, truth=truth, title=title, pixels=video.source_size[0])
 
