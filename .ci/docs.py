@@ -99,7 +99,7 @@ def readme(cfg):
 
 def page_name(path):
     "`00_skeleton.ipynb` -> `skeleton`, as nbdev names pages."
-    return re.sub(r'^\d+[a-zA-Z]?_', '', Path(path).stem)
+    return re.sub(r'^\d+[a-zA-Z]*_', '', Path(path).stem)
 
 
 def notebooks(folder):
@@ -117,7 +117,7 @@ def local_links(text, cfg, depth=0):
     up = '../' * depth
     text = text.replace(site_url(cfg) + '/', up)
     text = re.sub(r'\]\(\.\./' + re.escape(up) + r'(?!\.)', f']({cfg.git_url}/blob/{cfg.branch}/', text)
-    return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z]?_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
+    return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z]*_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
 
 
 IN_SPACE = 'scatter3d', 'mesh3d', 'surface', 'volume', 'isosurface', 'cone'
@@ -182,6 +182,14 @@ def formulas_at_home(site):
         page.write_text(KATEX.sub(f'{up}site_libs/katex/', text), encoding='utf-8')
 
 
+def fonts_at_home(site):
+    "A theme asks Google for its typeface; the reader's own will do, so that a page tells nobody that it is read."
+    for style in site.rglob('*.css'):
+        text = style.read_text(encoding='utf-8')
+        kept = re.sub(r'@import\s*url\(["\']?https?://[^)]*\);?', '', text)
+        if kept != text: style.write_text(kept, encoding='utf-8')
+
+
 SIGNATURE_LINK = re.compile(r'\[`([^`\]<>]+)`\]\(([^)\s<>]+)\)')
 
 
@@ -238,6 +246,7 @@ def website(cfg):
         if code: raise SystemExit(f'smalldocs failed with {code}')
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(work / '_docs', docs)
+        fonts_at_home(docs)
         formulas_at_home(docs)
         figures_at_home(docs)
         links_in_signatures(docs)

@@ -45,15 +45,17 @@ async def at_size(p, width, height, mobile): await p.send('Emulation.setDeviceMe
 async def turned(p, address):
     "The eye of the first figure in space before and after the mouse has dragged it, and both pictures."
     await open_page(p, f'{address}/{TURNS}.html')
-    assert await p.until("document.querySelector('.in-space .gl-container canvas, .in-space canvas')"), 'no figure in space was drawn'
+    assert await p.until("!!document.querySelector('.in-space canvas')"), 'no figure in space was drawn'
     await p.js("document.querySelector('.in-space').scrollIntoView({block: 'center', behavior: 'instant'})")
     before, one = await p.shot(), await p.js(EYE)
-    left, top, right, bottom = await p.box('.in-space')
+    left, top, right, bottom = await p.box('.in-space canvas')
     x, y = (left + right) // 2, (top + bottom) // 2
     await p.mouse('mouseMoved', x, y, button='none')
     await p.mouse('mousePressed', x, y, buttons=1)
-    for k in range(1, 9): await p.mouse('mouseMoved', x + 15 * k, y, buttons=1)
-    await p.mouse('mouseReleased', x + 120, y)
+    for k in range(1, 9):
+        await p.mouse('mouseMoved', x + 10 * k, y, buttons=1)
+        await asyncio.sleep(.05)
+    await p.mouse('mouseReleased', x + 80, y)
     after = await p.shot()
     return dict(before=before, after=after, eyes=(one, await p.js(EYE)), place=(left, top, right, bottom))
 
@@ -82,7 +84,7 @@ async def visit(address):
                                     " loose: /\\$\\$|\\\\begin\\{/.test(document.querySelector('main').innerText)})")
         await open_page(p, f'{address}/index.html')
         await p.js(TYPE)
-        await p.until("document.querySelector('a.search-result')", 20)
+        await p.until("!!document.querySelector('a.search-result')", 20)
         seen['found'] = await p.js("[...document.querySelectorAll('a.search-result')].map(a => a.getAttribute('href'))")
         await p.js("document.querySelector('a.search-result').click()")
         seen['went'] = await p.until("!location.pathname.endsWith('index.html') && document.readyState === 'complete'", 20)
