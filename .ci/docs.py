@@ -3,7 +3,7 @@
 
 nbdev's own processors run first, so the pages are those that Quarto would get: hidden cells dropped, `show_doc` for every
 export. Then each notebook takes the name of its page, links to the site become relative, and smalldocs writes `_docs/`."""
-import argparse, contextlib, difflib, io, json, os, re, shutil, sys, tempfile
+import argparse, contextlib, difflib, html, io, json, os, re, shutil, sys, tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,10 +120,33 @@ def local_links(text, cfg, depth=0):
     return re.sub(r'((?:\.\./)*(?:[a-z]+/)?)(\d+[a-zA-Z0-9]*_[\w-]+)\.ipynb(?=[#)"\s])', lambda m: m[1] + page_name(m[2]) + '.html', text)
 
 
+IN_SPACE = 'scatter3d', 'mesh3d', 'surface', 'volume', 'isosurface', 'cone'
+PLOT = """<div class="in-space" role="img" aria-label="{alt}" style="min-height: {height}px">
+<script type="application/json">{spec}</script></div>"""
+PLOTS = """<script src="{up}site_libs/plotly.min.js"></script><script>
+document.querySelectorAll('.in-space').forEach(div => {{
+  const f = JSON.parse(div.querySelector('script').textContent)
+  Plotly.newPlot(div, f.data, f.layout, {{displaylogo: false, responsive: true, showSendToCloud: false}})
+}})</script>"""
+
+
+def turning(cell):
+    "Figures in space turn on the page as well: the picture beside them gives way to the figure itself."
+    said = re.search(r'^#\|\s*fig-alt:\s*(.*)$', joined(cell['source']), re.M)
+    for out in cell.get('outputs', []):
+        spec = out.get('data', {}).get('application/vnd.plotly.v1+json')
+        if not spec or not any(t.get('type') in IN_SPACE for t in spec['data']): continue
+        text = json.dumps({k: spec[k] for k in ('data', 'layout')}).replace('</', '<\\/')
+        alt = html.escape(said[1].strip('\'"') if said else 'A figure in space')
+        plot = PLOT.format(alt=alt, spec=text, height=spec['layout'].get('height', 450))
+        out['data'] = {'text/html': plot, 'text/plain': ''}
+
+
 def stage_notebook(p, target, cfg, depth):
     "Write one processed notebook under the name of its page."
     nb = json.loads(p.read_text(encoding='utf-8'))
     for c in nb['cells']:
+        turning(c)
         # nbdev's links are in Markdown; a stored picture is left alone
         if c['cell_type'] == 'markdown': c['source'] = local_links(joined(c['source']), cfg, depth)
         for o in c.get('outputs', []):
@@ -159,6 +182,14 @@ def formulas_at_home(site):
         page.write_text(KATEX.sub(f'{up}site_libs/katex/', text), encoding='utf-8')
 
 
+def fonts_at_home(site):
+    "A theme asks Google for its typeface; the reader's own will do, so that a page tells nobody that it is read."
+    for style in site.rglob('*.css'):
+        text = style.read_text(encoding='utf-8')
+        kept = re.sub(r'@import\s*url\(["\']?https?://[^)]*\);?', '', text)
+        if kept != text: style.write_text(kept, encoding='utf-8')
+
+
 SIGNATURE_LINK = re.compile(r'\[`([^`\]<>]+)`\]\(([^)\s<>]+)\)')
 
 
@@ -168,6 +199,15 @@ def links_in_signatures(site):
     for page in site.rglob('*.html'):
         text = page.read_text(encoding='utf-8')
         page.write_text(re.sub(r'(?s)<pre class="sourceCode.*?</pre>', linked, text), encoding='utf-8')
+
+
+def figures_at_home(site):
+    "Pages with figures in space load the plotly.js that comes with plotly's own package, at their end."
+    from plotly.offline import get_plotlyjs
+    (site / 'site_libs' / 'plotly.min.js').write_text(get_plotlyjs(), encoding='utf-8')
+    for page in site.rglob('*.html'):
+        text, up = page.read_text(encoding='utf-8'), '../' * (len(page.relative_to(site).parts) - 1)
+        if 'class="in-space"' in text: page.write_text(text.replace('</body>', PLOTS.format(up=up) + '</body>'), encoding='utf-8')
 
 
 def from_elsewhere(site):
@@ -206,7 +246,9 @@ def website(cfg):
         if code: raise SystemExit(f'smalldocs failed with {code}')
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(work / '_docs', docs)
+        fonts_at_home(docs)
         formulas_at_home(docs)
+        figures_at_home(docs)
         links_in_signatures(docs)
     shutil.rmtree(proc, ignore_errors=True)
     return len(list(docs.rglob('*.html'))), broken_links(docs) + [f'{url} is fetched from elsewhere' for url in from_elsewhere(docs)]
