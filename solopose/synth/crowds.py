@@ -6,7 +6,7 @@
 __all__ = ['Walker', 'walker', 'Crowd', 'CrowdRange', 'draw_crowd', 'Verdict', 'judge']
 
 # %% ../../nbs/synth/28f_crowds.ipynb #e11c590d
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
@@ -141,6 +141,16 @@ def _fitted(photo, size):
     box = (*np.maximum(middle - half, 0), *np.minimum(middle + half, photo.shape[1::-1]))
     return np.array(Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR, box=box, reducing_gap=2))
 
+# %% ../../nbs/synth/28f_crowds.ipynb #c40d5002
+def _sharp_walker(people, seed, height, at, speed, when, most=3., tries=4):
+    "A `walker` that is enlarged at most so much, or the least enlarged of some tries."
+    made = None
+    for k in range(tries):
+        new = walker(people.layer((*seed, k) if k else seed), height, at, speed, when)
+        if made is None or new.scale < made.scale: made = new
+        if made.scale <= most: break
+    return made
+
 # %% ../../nbs/synth/28f_crowds.ipynb #2a44bbe7
 def draw_crowd(
     people, # a `People` whose scene is a film
@@ -155,7 +165,7 @@ def draw_crowd(
         if k % 2 == 0: tall, at, when, way = _pair(rng, ranges, scene.frames)
         mine = tall if k % 2 == 0 else np.clip(tall * rng.uniform(.75, 1.33), *ranges.heights)
         place = at + [0, (k % 2) * rng.normal() * .1 * tall]
-        walkers.append(walker(people.layer((*seed, k)), mine, place, (way[k % 2] / scene.fps, 0), when))
+        walkers.append(_sharp_walker(people, (*seed, k), mine, place, (way[k % 2] / scene.fps, 0), when))
         if k % 2 == 0 and rng.random() < ranges.pillar:
             pillars.append(_pillar(rng, ranges, tall, at, way[0], photo()))
     walkers.sort(key=lambda w: w.height)
@@ -170,6 +180,7 @@ class Verdict:
     switches: int = 0 # changes of a person's number
     crossings: int = 0 # times that two people came to overlap
     false: int = 0 # boxes around nobody
+    rows: list = field(default_factory=list) # of each person in a frame: px, share cut off, shared, found
 
 # %% ../../nbs/synth/28f_crowds.ipynb #df7f9b25
 def _shared(a, b):
@@ -178,6 +189,12 @@ def _shared(a, b):
     both = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     area = lambda x: (x[..., 2:] - x[..., :2]).prod(-1)
     return both / np.maximum(area(a) + area(b) - both, 1e-9)
+
+def _about(crowd, t, a, boxes, pair):
+    "Of person a in a frame: longer side in px, share of joints outside, largest overlap with another."
+    p = crowd.walkers[a].places[t]
+    outside = ~((p >= 0) & (p < crowd.behind.shape[1::-1])).all(-1)
+    return float((boxes[a, 2:] - boxes[a, :2]).max()), float(outside.mean()), float(np.delete(pair[a], a).max(initial=0))
 
 def _matches(fit, numbers, last, same):
     "Pairs (person, column): old ones while they fit, then the best of the rest."
@@ -206,11 +223,14 @@ def judge(
         boxes = np.where(here[:, None], boxes, -1.)
         numbers, found = list(said), np.array([said[k] for k in said]).reshape(-1, 4)
         fit, pair = _shared(boxes, found), _shared(boxes, boxes)
-        for a, b in _matches(fit, numbers, last, same):
+        matches = _matches(fit, numbers, last, same)
+        for a, b in matches:
             out.switches += last.get(a, numbers[b]) != numbers[b]
             last[a] = numbers[b]
             out.found[a] += share[a] >= seen
-        out.visible += here & (share >= seen)
+        visible, matched = here & (share >= seen), {a for a, _ in matches}
+        out.visible += visible
+        out.rows += [(*_about(crowd, t, a, boxes, pair), a in matched) for a in np.flatnonzero(visible)]
         out.false += int((fit.max(0, initial=0) < .1).sum())
         close = {(a, b) for a in range(n) for b in range(a) if pair[a, b] > .15}
         out.crossings, touching = out.crossings + len(close - touching), close
