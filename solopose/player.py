@@ -43,7 +43,8 @@ def _positions(poses, skeleton):
     "View coordinates (T, N, J, 3) of a pose dataset."
     poses = check_poses(poses)
     if tuple(poses.keypoint.values) != skeleton.joints:
-        raise ValueError(f'these poses have the joints {", ".join(poses.keypoint.values)}: pass their skeleton')
+        names = ', '.join(poses.keypoint.values)
+        raise ValueError(f'these poses have the joints {names}: pass their skeleton')
     p = poses.position.transpose('time', 'keypoint', 'space', 'individual').values
     return to_view(pose_array(p, skeleton), poses.attrs['frame'])
 

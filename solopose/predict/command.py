@@ -26,7 +26,8 @@ def parse_people(
 # %% ../../nbs/predict/55_command.ipynb #537d800f
 def _number(name, value, low, high=float('inf')):
     "ValueError for a number that makes no sense."
-    if value is not None and not low <= value < high: raise ValueError(f'--{name} {value:g}: give a number of at least {low:g}')
+    if value is not None and not low <= value < high:
+        raise ValueError(f'--{name} {value:g}: give a number of at least {low:g}')
 
 # %% ../../nbs/predict/55_command.ipynb #f4179080
 def check_wanted(
@@ -39,10 +40,13 @@ def check_wanted(
     from solopose.predict.writers import check_formats
     kw['people'], kw['formats'] = parse_people(kw['people']), check_formats(kw['formats'])
     for name in ('start', 'end', 'smooth'): _number(name, kw[name], 0)
-    if kw['end'] is not None and kw['end'] <= kw['start']: raise ValueError(f'--end {kw["end"]:g} is not after --start {kw["start"]:g}')
-    if kw['frame'] not in ('camera', 'universal'): raise ValueError(f'--frame {kw["frame"]}: camera or universal')
+    if kw['end'] is not None and kw['end'] <= kw['start']:
+        raise ValueError(f'--end {kw["end"]:g} is not after --start {kw["start"]:g}')
+    if kw['frame'] not in ('camera', 'universal'):
+        raise ValueError(f'--frame {kw["frame"]}: camera or universal')
     if kw['fov'] is not None: check_fov(kw['fov'])
-    if kw['fov'] is not None and kw['camera']: raise ValueError('--fov and --camera say the same thing: give one of them')
+    if kw['fov'] is not None and kw['camera']:
+        raise ValueError('--fov and --camera say the same thing: give one of them')
     read_boxes(kw['boxes'])
     return Wanted(**kw)
 
@@ -51,7 +55,8 @@ def _errors(found, model):
     "Two lines: how wrong the poses are, beside the best constant pose."
     from solopose.predict.run import compare, constant_pose
     e = compare(found.poses, found.truth, constant_pose(model))
-    return [f"MPJPE {e['mpjpe']:.1f} mm   (best constant pose of the training set {e['constant_mpjpe']:.1f} mm)",
+    constant = f"best constant pose of the training set {e['constant_mpjpe']:.1f} mm"
+    return [f"MPJPE {e['mpjpe']:.1f} mm   ({constant})",
             f"P-MPJPE {e['p_mpjpe']:.1f} mm   (best constant pose {e['constant_p_mpjpe']:.1f} mm)"]
 
 # %% ../../nbs/predict/55_command.ipynb #a2db4994
@@ -61,7 +66,8 @@ def _presence(found):
     gone, name, n = missing_frames(found), printable(found.video.name), found.poses.sizes['individual']
     if not n: return [f'nobody found in {name}']
     said = [f'{n} people in {name}'] if n > 1 else []
-    return said + ([f'nobody found in {gone.sum()} of {len(gone)} frames of {name}: these are missing'] if gone.any() else [])
+    if gone.any(): said += [f'nobody found in {gone.sum()} of {len(gone)} frames of {name}: these are missing']
+    return said
 
 # %% ../../nbs/predict/55_command.ipynb #ced1046e
 def _one(film, out, wanted, resume):
@@ -75,16 +81,18 @@ def _one(film, out, wanted, resume):
     compared = found.truth is not None and found.poses.sizes['individual'] and wanted.frame == 'camera'
     lines = _presence(found) + (_errors(found, load_model(wanted.weights, wanted.device)) if compared else [])
     stopped = [] if found.complete else [f'stopped after {n} frames: the same command with --resume goes on']
-    return found, lines + [where, *stopped, f'{n} frames in {found.seconds:.1f} s: {n / found.seconds:.1f} frames/s']
+    speed = f'{n} frames in {found.seconds:.1f} s: {n / found.seconds:.1f} frames/s'
+    return found, lines + [where, *stopped, speed]
 
 # %% ../../nbs/predict/55_command.ipynb #0da15787
 def _many(films, out, wanted, cluster):
     "Read many films; ValueError at the end that counts those that failed."
     from solopose.predict.films import run_films
     rows = run_films(films, out, wanted, cluster, progress=True)
-    for film, what, words in rows: print(f'{printable(film)}: {what}, {words}' if what == 'failed' else f'{printable(film)}: {words}')
+    for film, what, words in rows: print(f'{printable(film)}:', f'{what}, {words}' if what == 'failed' else words)
     failed = sum(what == 'failed' for _, what, _ in rows)
-    if failed: raise ValueError(f'{failed} of {len(rows)} films failed, they are listed above; the others are in {printable(out)}')
+    if failed: raise ValueError(f'{failed} of {len(rows)} films failed, they are listed above; '
+                                f'the others are in {printable(out)}')
     return [f'{len(rows)} films in {printable(os.path.abspath(out))}']
 
 # %% ../../nbs/predict/55_command.ipynb #39d15f90
@@ -113,12 +121,14 @@ def run_live(
     fps = wanted.fps or 30.
     live, show = Newest(camera_frames(name), stream_delay(model, fps)), _scene(view)
     camera = read_camera(wanted.camera, name) if wanted.camera else None
-    moments = predict_stream(live, model, fps, wanted.people, wanted.smooth, wanted.fov, camera, answers.extend)
+    settings = wanted.people, wanted.smooth, wanted.fov, camera
+    moments = predict_stream(live, model, fps, *settings, answers.extend)
     try:
         for m in tqdm(moments, desc=f'camera {name}', unit='frame'):
             times.append(m.time)
             show(m, model.skeleton)
-            if stop() or wanted.max_frames and len(times) >= wanted.max_frames or wanted.end and m.time > wanted.end: break
+            enough = wanted.max_frames and len(times) >= wanted.max_frames
+            if stop() or enough or wanted.end and m.time > wanted.end: break
     finally: live.close()
     return [a for a in answers if a.first + len(a.joints) <= len(times)], times, live.dropped
 
@@ -135,11 +145,13 @@ def _live(name, out, wanted, view):
         answers, times, dropped = run_live(name, wanted, view, stop)
         if not times: raise ValueError(f'camera {name} gave no frame: look whether it is there')
         model, at = load_model(wanted.weights, wanted.device), np.array(times)
-        found = [settle(r, at, wanted.smooth, model.metadata.get('presence')) for r in gather(answers).values()]
+        there = model.metadata.get('presence')
+        found = [settle(r, at, wanted.smooth, there) for r in gather(answers).values()]
         video = SimpleNamespace(width=1, source_size=(1, 1), resample_fps=None, rate=30., name=str(name))
         poses = film_dataset(ranked(found, at, wanted.people), at, model, video)
         whole = Prediction(poses, video, times[-1] or 1e-3)
-        wanted = type(wanted)(**vars(wanted) | dict(formats=tuple(f for f in wanted.formats if f not in ('html', 'mp4')) or ('nc',)))
+        formats = tuple(f for f in wanted.formats if f not in ('html', 'mp4')) or ('nc',)
+        wanted = type(wanted)(**vars(wanted) | dict(formats=formats))
         files = _write(whole, Path(out), wanted, None, None)
     return _presence(whole) + [f"{', '.join(files)} in {printable(os.path.abspath(out))}",
                                f'{len(at)} frames in {at[-1]:.1f} s, {dropped} dropped']
@@ -163,7 +175,8 @@ def _predict(names, out, wanted, resume, cluster, view):
 # %% ../../nbs/predict/55_command.ipynb #7ae22c30
 @command
 def solopose_predict(
-    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str, nargs='*', opt=False)=(),
+    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str, nargs='*',
+                opt=False)=(),
     out:Param('folder for the results; with several films, one in it for each', str)='solopose_out',
     people:Param('how many people at most, or all', str)='all',
     boxes:Param('where people are, if known: left,top,right,bottom in pixels, a CSV, or poses.nc', str)=None,
@@ -184,9 +197,9 @@ def solopose_predict(
     view:Param('show a live page with the poses in space (needs viser)', bool)=False,
 ):
     "3D poses of everybody in a video: writes poses.nc, poses.json and poses.html"
-    wanted = check_wanted(weights=weights, device=device, boxes=boxes, people=people, fps=fps, max_frames=max_frames,
-                          start=start, end=end, smooth=smooth, fov=fov, camera=camera, frame=frame, mirror=mirror,
-                          formats=formats)
+    wanted = check_wanted(weights=weights, device=device, boxes=boxes, people=people, fps=fps,
+                          max_frames=max_frames, start=start, end=end, smooth=smooth, fov=fov, camera=camera,
+                          frame=frame, mirror=mirror, formats=formats)
     names = [video] if isinstance(video, str) else list(video or ())
     lines, stopped = _predict(names, out, wanted, resume, cluster, view)
     print('\n'.join(lines))

@@ -26,7 +26,7 @@ def _is_film(path): return path.suffix.lower() in FILMS and path.is_file() and n
 def films_of(
     name, # of a film, pictures, a folder or a pattern
 ): # list of names
-    "The films that a name stands for; a name that stands for none is given back, to be refused by who reads it."
+    "The films that a name stands for; a name that stands for none is given back, and its reader refuses it."
     path = Path(name)
     if path.is_dir(): inside = sorted(p for p in path.iterdir() if _is_film(p))
     elif path.exists(): inside = []
@@ -40,9 +40,11 @@ def out_folders(
 ): # list of paths
     "A folder for each film, by its name; films of one name get the name of their folder before it."
     stems = [Path(f).stem for f in films]
-    named = [s if stems.count(s) == 1 else f'{Path(f).absolute().parent.name}_{s}' for f, s in zip(films, stems)]
+    room = lambda f: Path(f).absolute().parent.name
+    named = [s if stems.count(s) == 1 else f'{room(f)}_{s}' for f, s in zip(films, stems)]
     twice = [n for n in named if named.count(n) > 1]
-    if twice: raise ValueError(f'two films would write into {Path(out) / twice[0]}: rename one, or give another --out')
+    if twice: raise ValueError(f'two films would write into {Path(out) / twice[0]}: '
+                               'rename one, or give another --out')
     return [Path(out) / n for n in named]
 
 # %% ../../nbs/predict/54h_films.ipynb #dd7b310a
@@ -100,7 +102,8 @@ def only_run(
     path = out.parent / f'.{out.name}.lock'
     lock = FileLock(path, timeout=0)
     try: lock.acquire()
-    except Timeout: raise ValueError(f'another run writes into {out}: wait for it, or name another --out') from None
+    except Timeout:
+        raise ValueError(f'another run writes into {out}: wait for it, or name another --out') from None
     try: yield
     finally:
         path.unlink(missing_ok=True)
@@ -116,7 +119,8 @@ def _stamp(film):
 
 def _plan(film, wanted):
     "What `run.json` says beforehand."
-    return dict(film=printable(os.path.abspath(film)) if film else None, stamp=_stamp(film) if film else None, **asdict(wanted),
+    name, stamp = (printable(os.path.abspath(film)), _stamp(film)) if film else (None, None)
+    return dict(film=name, stamp=stamp, **asdict(wanted),
                 ) | dict(formats=list(wanted.formats))
 
 # %% ../../nbs/predict/54h_films.ipynb #736d195b
@@ -131,10 +135,11 @@ def _is_done(film, out, wanted):
 
 # %% ../../nbs/predict/54h_films.ipynb #8d510ac5
 def _write(found, out, wanted, truth, film):
-    "Write the files of a result and `run.json`; those of an earlier run that are not written again are taken away."
+    "Write the files of a result and `run.json`; those of an earlier run that are not written again go."
     from solopose.predict.reframe import in_universal
     from solopose.predict.writers import write_results
-    if wanted.frame == 'universal' and found.poses.sizes['individual']: found.poses = in_universal(found.poses)
+    somebody = found.poses.sizes['individual']
+    if wanted.frame == 'universal' and somebody: found.poses = in_universal(found.poses)
     try: old = read_json(out / 'run.json').get('files', ()) if (out / 'run.json').is_file() else ()
     except (ValueError, AttributeError): old = ()
     files = [p.name for p in write_results(found, out, truth, wanted.formats)]
@@ -170,10 +175,13 @@ def run_film(
     about = dict(boxes=read_boxes(w.boxes), camera=read_camera(w.camera, film or '') if w.camera else None)
     parts = out.parent / f'.{out.name}.parts'
     with only_run(out), _kept_if_any(parts):
-        found = predict_video(film or asset('demo.mp4'), load_model(w.weights, w.device), people=w.people, fps=w.fps,
+        model = load_model(w.weights, w.device)
+        found = predict_video(film or asset('demo.mp4'), model, people=w.people, fps=w.fps,
                               max_frames=w.max_frames, start=w.start, end=w.end, smooth=w.smooth, fov=w.fov,
-                              mirror=w.mirror, progress=progress, parts=parts, resume=resume, stop=stop, **about)
-        found.truth = demo_truth().isel(time=slice(len(found.poses.time))) if film is None and not (w.start or w.fps) else None
+                              mirror=w.mirror, progress=progress, parts=parts, resume=resume, stop=stop,
+                              **about)
+        same = film is None and not (w.start or w.fps)
+        found.truth = demo_truth().isel(time=slice(len(found.poses.time))) if same else None
         files = _write(found, out, w, found.truth, film)
         if found.complete: shutil.rmtree(parts, ignore_errors=True)
     return found, files
@@ -195,7 +203,8 @@ def cluster_of(
     "Where films are read."
     from solopose.data.build import joblib_backend
     if text is None or str(text).isdigit(): return joblib_backend(int(text or 1))
-    if '://' not in str(text): raise ValueError(f'--cluster {text}: give a number of processes, or tcp://host:port')
+    if '://' not in str(text):
+        raise ValueError(f'--cluster {text}: give a number of processes, or tcp://host:port')
     return joblib_backend(cluster=str(text))
 
 # %% ../../nbs/predict/54h_films.ipynb #e32bb2d3

@@ -33,7 +33,8 @@ def _tables(path):
 
 # %% ../../nbs/predict/52d_given.ipynb #0b89bdd5
 MATRIX = 'camera_matrix', 'cameraMatrix', 'matrix', 'K', 'mtx', 'intrinsics', 'intrinsic_matrix'
-BENT = 'distortion_coefficients', 'distCoeffs', 'distortions', 'dist_coeffs', 'dist_coeff', 'dist', 'distortion'
+BENT = ('distortion_coefficients', 'distCoeffs', 'distortions', 'dist_coeffs', 'dist_coeff', 'dist',
+        'distortion')
 SIZE = 'size', 'image_size', 'resolution', 'img_size'
 
 # %% ../../nbs/predict/52d_given.ipynb #643308c6
@@ -71,13 +72,14 @@ def read_camera(
     found = _tables(path)
     if any(k in found for k in MATRIX): return _camera(path, path.stem, found)
     rooms = {k: v for k, v in found.items() if isinstance(v, dict) and any(n in v for n in MATRIX)}
-    if not rooms: raise ValueError(f'{path} names no camera: a camera matrix is called {", ".join(MATRIX[:3])} or K')
+    if not rooms:
+        raise ValueError(f'{path} names no camera: a camera matrix is called {", ".join(MATRIX[:3])} or K')
     stem = Path(film).stem.lower()
     mine = [k for k, v in rooms.items() if {str(k).lower(), str(v.get('name', k)).lower()} & {stem}] or [
         k for k, v in rooms.items() if str(v.get('name', k)).lower() in stem or str(k).lower() in stem]
     if len(rooms) > 1 and len(mine) != 1:
-        raise ValueError(f'{path} holds the cameras {", ".join(rooms)}, and {film or "the film"} is named like none or '
-                         'several: name the film like its camera, or give a file with one')
+        raise ValueError(f'{path} holds the cameras {", ".join(rooms)}, and {film or "the film"} is named '
+                         'like none or several: name the film like its camera, or give a file with one')
     k = mine[0] if len(rooms) > 1 else next(iter(rooms))
     return _camera(path, k, rooms[k])
 
@@ -88,7 +90,8 @@ def _table_boxes(path):
     with open(path, newline='', encoding='utf-8-sig') as f: rows = [*csv.DictReader(f)]
     try: values = [[r['individual'], int(r['frame']), *(float(r[k]) for k in columns[2:])] for r in rows]
     except (KeyError, TypeError, ValueError) as e:
-        raise ValueError(f'{path}: {e} is missing or no number: the columns are {",".join(columns)}') from None
+        names = ','.join(columns)
+        raise ValueError(f'{path}: {e} is missing or no number: the columns are {names}') from None
     if not values: raise ValueError(f'{path} has no row: the columns are {",".join(columns)}')
     T, out = max(v[1] for v in values) + 1, []
     for who in dict.fromkeys(v[0] for v in values):
@@ -103,9 +106,11 @@ def _result_boxes(path):
     "(N, T, 4) of an earlier result."
     import xarray as xr
     try:
-        with xr.open_dataset(path, engine='h5netcdf') as ds: return ds.box.transpose('individual', 'time', 'corner').values
+        with xr.open_dataset(path, engine='h5netcdf') as ds:
+            return ds.box.transpose('individual', 'time', 'corner').values
     except (OSError, AttributeError, ValueError) as e:
-        raise ValueError(f'{path} holds no boxes ({" ".join(str(e).split())[:100]}): give poses.nc of an earlier run') from None
+        why = ' '.join(str(e).split())[:100]
+        raise ValueError(f'{path} holds no boxes ({why}): give poses.nc of an earlier run') from None
 
 # %% ../../nbs/predict/52d_given.ipynb #ebde4291
 def read_boxes(
@@ -120,5 +125,6 @@ def read_boxes(
         raise ValueError(f'--boxes {text} is empty: give left, top, right, bottom in pixels')
     path = Path(text)
     if not path.is_file():
-        raise ValueError(f'--boxes {text!r}: give 4 numbers with commas, such as 100,50,400,350, or a file that is there')
+        raise ValueError(f'--boxes {text!r}: give 4 numbers with commas, such as 100,50,400,350, '
+                         'or a file that is there')
     return _result_boxes(path) if path.suffix == '.nc' else _table_boxes(path)

@@ -66,7 +66,8 @@ def pack_answers(
     answers, # list of `Answer`
 ): # dict of arrays
     "Answers, one after the other."
-    out = dict(identity=np.array([a.identity for a in answers], int), first=np.array([a.first for a in answers], int),
+    out = dict(identity=np.array([a.identity for a in answers], int),
+               first=np.array([a.first for a in answers], int),
                count=np.array([len(a.joints) for a in answers], int))
     if answers: out |= {k: np.concatenate([getattr(a, k) for a in answers]) for k in Answer._fields[2:]}
     return out
@@ -85,7 +86,8 @@ def pack_person(
     p, # a `Person`
 ): # dict of arrays
     "Somebody who is followed, with all that is not answered yet."
-    out = dict(numbers=np.array([p.identity, p.first, p.done]), seen=np.array(p.seen), squares=np.array(p.squares))
+    numbers = np.array([p.identity, p.first, p.done])
+    out = dict(numbers=numbers, seen=np.array(p.seen), squares=np.array(p.squares))
     if p.box is not None: out |= dict(box=p.box, speed=p.speed)
     return out | dict(tokens=torch.stack(_now(p.tokens)).float().cpu().numpy())
 
@@ -103,8 +105,10 @@ def pack_looks(
 ): # dict of arrays
     "What a tracker was told, one look after the other."
     times, known, boxes = zip(*log) if log else ((), (), ())
-    return dict(time=np.array(times, float), knows=np.array([len(k) for k in known], int), count=np.array([len(b) for b in boxes], int),
-                known=np.array([i for k in known for i in k], int), boxes=np.concatenate([np.zeros((0, 5)), *boxes]))
+    lengths = lambda rows: np.array([len(r) for r in rows], int)
+    return dict(time=np.array(times, float), knows=lengths(known), count=lengths(boxes),
+                known=np.array([i for k in known for i in k], int),
+                boxes=np.concatenate([np.zeros((0, 5)), *boxes]))
 
 def unpack_looks(
     arrays, # of `pack_looks`
@@ -161,7 +165,8 @@ def save(self:Parts,
                   'looks/0': pack_looks(log[self.told:])})
     write_npz(self.folder / f'{self.saved:06d}.npz', **part)
     self.saved, self.told = self.saved + 1, len(log)
-    state = {'flow/0': dict(done=np.array(done), parts=np.array(self.saved), time=np.array(flow.follower.time or 0.),
+    state = {'flow/0': dict(done=np.array(done), parts=np.array(self.saved),
+                          time=np.array(flow.follower.time or 0.),
                           left=np.array([*flow.follower.left.items()], int).reshape(-1, 2))}
     state |= {f'person/{i}': pack_person(p) for i, p in enumerate(flow.follower.people.values())}
     state |= {f'waiting/{i}': pack_answers(f.result()) for i, f in enumerate(flow.waiting)}

@@ -20,7 +20,8 @@ def asset(
     "Path of a file that comes with the package."
     path = Path(str(files('solopose') / 'assets' / name))
     if path.exists(): return path
-    raise FileNotFoundError(f'{path} is not in this installation: install solopose again, or build it with 43h_command and 53b_run')
+    raise FileNotFoundError(f'{path} is not in this installation: install solopose again, '
+                            'or build it with 43h_command and 53b_run')
 
 # %% ../../nbs/predict/50_poses.ipynb #195b0dc4
 def demo_truth():

@@ -63,7 +63,8 @@ def settle(
     there = (person_present(read.sure, at) if presence is None
              else person_present(read.confidence, at, presence))
     keep = lambda x, value: np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, value)
-    read = spread_out(Reading(read.frames, *(keep(x, v) for x, v in zip(read[1:], (np.nan, 0, np.nan, 0, np.nan)))))
+    empty = np.nan, 0, np.nan, 0, np.nan
+    read = spread_out(Reading(read.frames, *(keep(x, v) for x, v in zip(read[1:], empty))))
     at = times[read.frames]
     joints, places = (smooth(x, at, seconds) for x in (read.joints, read.places))
     return read._replace(joints=joints, places=places)

@@ -9,8 +9,9 @@ __all__ = ['find_people', 'given_squares', 'gather', 'ranked', 'film_dataset', '
 
 # %% ../../nbs/predict/53b_run.ipynb #7f507635
 import json, os, sys, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import takewhile
 import numpy as np
 import torch
@@ -75,8 +76,8 @@ def gather(
     for a in sorted(answers, key=lambda a: a.first): mine.setdefault(a.identity, []).append(a)
     join = lambda parts, k: np.concatenate([getattr(a, k) for a in parts])
     numbers = lambda parts: np.concatenate([a.first + np.arange(len(a.joints)) for a in parts])
-    return {i: Reading(numbers(parts), *(join(parts, k) for k in ('joints', 'confidence', 'places', 'sure', 'squares')))
-            for i, parts in mine.items()}
+    kinds = 'joints', 'confidence', 'places', 'sure', 'squares'
+    return {i: Reading(numbers(parts), *(join(parts, k) for k in kinds)) for i, parts in mine.items()}
 
 # %% ../../nbs/predict/53b_run.ipynb #4c732746
 def ranked(
@@ -95,7 +96,8 @@ def ranked(
 # %% ../../nbs/predict/53b_run.ipynb #1b5fb865
 def _stack(readings, T, J):
     "Joints (T, J, 3, N), confidence (T, J, N), places (T, J, 2, N) and squares (T, 4, N) over a film."
-    out = [np.full((T, *s, len(readings)), v, np.float32) for s, v in (((J, 3), np.nan), ((J,), 0), ((J, 2), np.nan), ((4,), np.nan))]
+    empty = ((J, 3), np.nan), ((J,), 0), ((J, 2), np.nan), ((4,), np.nan)
+    out = [np.full((T, *s, len(readings)), v, np.float32) for s, v in empty]
     for k, r in enumerate(readings):
         for x, y in zip(out, (r.joints, r.confidence, r.places, r.squares)): x[r.frames, ..., k] = y
     return out
@@ -111,11 +113,13 @@ def film_dataset(
     "People of a film with names, units and times; places and boxes in px of the source."
     joints, confidence, places, squares = _stack(readings, len(times), len(model.skeleton))
     about |= dict(frame=model.config.target_frame, root=model.config.root, skeleton=model.skeleton)
-    ds = pose_dataset(joints, video.resample_fps or rate_of(times, video.rate), confidence, model=model.config.name,
+    fps = video.resample_fps or rate_of(times, video.rate)
+    ds = pose_dataset(joints, fps, confidence, model=model.config.name,
                       source_file=printable(video.name), **about)
     ds = ds.assign_coords(time=times, image_space=['u', 'v'], corner=['left', 'top', 'right', 'bottom'])
     of, scale = dict(unit='px', of='source video'), video.width / video.source_size[0]
-    ds['image_position'] = ('time', 'image_space', 'keypoint', 'individual'), places.transpose(0, 2, 1, 3) / scale, of
+    dims = 'time', 'image_space', 'keypoint', 'individual'
+    ds['image_position'] = dims, places.transpose(0, 2, 1, 3) / scale, of
     ds['box'] = ('time', 'corner', 'individual'), squares / scale, of
     return ds.map(lambda x: x.astype(np.float32), keep_attrs=True)
 
@@ -135,14 +139,24 @@ class Prediction:
 # %% ../../nbs/predict/53b_run.ipynb #cb6ccc4d
 @patch
 def show(self:Prediction,
-    **kw, # of `pose_player`
+    figure=None, # a plotly figure, which is kept with the notebook; None: only where anywidget is missing
+    **kw, # of `player_data`, or of `pose_player` for a figure
 ):
     "Film and skeletons side by side, in a notebook."
+    from solopose.predict.widget import show_player
+    kw = dict(title=self.poses.attrs['source_file']) | kw
+    if figure is None: figure = find_spec('anywidget') is None
+    if figure: return self._figure(**kw)
+    return show_player(self.poses, self.video, **dict(pixels=self.video.source_size[0]) | kw)
+
+@patch
+def _figure(self:Prediction, **kw):
+    "The plotly figure."
     from solopose.player import pose_player
     from solopose.viz import show
-    scale = self.video.width / self.video.source_size[0]
-    points = self.poses.image_position.transpose('time', 'keypoint', 'image_space', 'individual').values * scale
-    return show(pose_player(self.poses, self.video, **{'points2d': points, 'title': self.poses.attrs['source_file']} | kw))
+    scale, dims = self.video.width / self.video.source_size[0], ('time', 'keypoint', 'image_space', 'individual')
+    points = self.poses.image_position.transpose(*dims).values * scale
+    return show(pose_player(self.poses, self.video, **dict(points2d=points) | kw))
 
 # %% ../../nbs/predict/53b_run.ipynb #3c78c19e
 def missing_frames(
@@ -186,8 +200,8 @@ def group_size(
 def _bar(video, done, end, progress):
     "A progress bar with the time that is left."
     from tqdm import tqdm
-    return tqdm(desc=printable(video.name)[-30:], initial=done, total=expected_frames(video, end), unit='frame',
-                disable=not progress, file=sys.stderr)
+    return tqdm(desc=printable(video.name)[-30:], initial=done, unit='frame',
+                total=expected_frames(video, end), disable=not progress, file=sys.stderr)
 
 # %% ../../nbs/predict/53b_run.ipynb #1107f7f7
 def _groups(video, done, end):
@@ -207,7 +221,8 @@ def _resumed(video, done, end, follower):
 # %% ../../nbs/predict/53b_run.ipynb #d2797db2
 def _read(follower, video, end, parts, resume, progress, stopped, every=10.):
     "Times, answers and whether the film was read to its end."
-    done, times, answers, waiting = parts.load(follower) or (0, [], [], []) if parts and resume else (0, [], [], [])
+    before = parts.load(follower) if parts and resume else None
+    done, times, answers, waiting = before or (0, [], [], [])
     if parts and not done: parts.begin()
     saved, last, halt = (len(times), len(answers)), time.monotonic(), False
     with Flow(follower, waiting) as flow, _bar(video, done, end, progress) as bar:
@@ -241,8 +256,8 @@ def plan_of(
     stamps = [[p.stat().st_size, p.stat().st_mtime_ns] if p.is_file() else None for p in files]
     weights = round(sum(float(p.detach().double().abs().sum()) for p in model.parameters()), 6)
     numbers = None if boxes is None else np.nan_to_num(np.asarray(boxes, float), nan=-1).round(3).tolist()
-    return dict(film=printable(video.path.resolve()), stamps=stamps, frames=len(video.pictures), fps=video.resample_fps,
-                start=video.start, weights=weights, boxes=numbers, **settings)
+    return dict(film=printable(video.path.resolve()), stamps=stamps, frames=len(video.pictures),
+                fps=video.resample_fps, start=video.start, weights=weights, boxes=numbers, **settings)
 
 # %% ../../nbs/predict/53b_run.ipynb #e9babdab
 def predict_video(
@@ -263,18 +278,21 @@ def predict_video(
     resume:bool=False, # go on with the partial results in it
     stop=None, # function that says whether to stop early; None: never
 ): # `Prediction`
-    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` if it cannot be read."
+    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` if there is none."
     began = time.perf_counter()
     video = _open(path, fps, max_frames, start)
     model = (model or create_model('solopose-small', pretrained=True)).eval()
     lens = film_lens((video.width, video.height), 55. if fov is None else fov, camera)
     where = _where(model, video, boxes, people, video.width / video.source_size[0])
-    if parts: parts = Parts(parts, plan_of(video, model, boxes, people=people, mirror=mirror, fov=fov, end=end))
+    plan = dict(people=people, mirror=mirror, fov=fov, end=end)
+    if parts: parts = Parts(parts, plan_of(video, model, boxes, **plan))
     with half_of_the_threads():
-        times, answers, complete = _read(Follower(model, lens, where, mirror), video, end, parts, resume, progress,
-                                         stop or (lambda: False))
-    if not len(times): raise VideoError(f'{video.name} holds no frame that can be decoded between {start:g} s and '
-                                        f'{"its end" if end is None else f"{end:g} s"}: look at --start and --end')
+        follower = Follower(model, lens, where, mirror)
+        times, answers, complete = _read(follower, video, end, parts, resume, progress, stop or (lambda: False))
+    if not len(times):
+        until = 'its end' if end is None else f'{end:g} s'
+        raise VideoError(f'{video.name} holds no frame that can be decoded between {start:g} s and {until}: '
+                         'look at --start and --end')
     found = [settle(r, times, smooth, model.metadata.get('presence')) for r in gather(answers).values()]
     ds = film_dataset(ranked(found, times, people), times, model, video)
     if model.config.target_frame == 'camera': ds = absolute_position(ds, video.source_size, fov, camera)
@@ -284,7 +302,7 @@ def predict_video(
 def _first_person(poses):
     "Joints (T, J, 3) of the first person."
     p = rename_dims(poses)
-    if not p.sizes['individual']: raise ValueError('nobody was found in any frame: there is nothing to compare')
+    if not p.sizes['individual']: raise ValueError('nobody was found in any frame: nothing can be compared')
     return p.position.isel(individual=0).transpose('time', 'keypoint', 'space').values.astype(np.float64)
 
 # %% ../../nbs/predict/53b_run.ipynb #28d3295d
@@ -296,7 +314,8 @@ def compare(
     "MPJPE and P-MPJPE of the first person and of the constant pose, over frames with somebody in them."
     from solopose.metrics import mpjpe, p_mpjpe
     if len(poses.time) != len(truth.time):
-        raise ValueError(f'{len(poses.time)} predicted and {len(truth.time)} true frames: they must be the same film')
+        raise ValueError(f'{len(poses.time)} predicted and {len(truth.time)} true frames: '
+                         'they must be the same film')
     p, t = _first_person(poses), _first_person(truth)
     seen = np.isfinite(p).all((1, 2))
     if not seen.any(): raise ValueError('nobody was found in any frame: there is nothing to compare')

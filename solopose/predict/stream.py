@@ -77,12 +77,14 @@ def _open_camera(name):
     "An open PyAV container."
     import av
     how = dict(linux=('v4l2', f'/dev/video{name}'), darwin=('avfoundation', f'{name}:none'))
-    form, file = how.get(sys.platform, ('dshow', f'video={name}')) if str(name).isdigit() else (None, str(name))
+    number = str(name).isdigit()
+    form, file = how.get(sys.platform, ('dshow', f'video={name}')) if number else (None, str(name))
     options = dict(rtsp_transport='tcp') if str(name).startswith('rtsp') else {}
     try: return av.open(file, format=form, options=options, timeout=10)
     except (av.error.FFmpegError, OSError, ValueError) as e:
         why = getattr(e, 'strerror', None) or e
-        raise VideoError(f'camera {name} cannot be opened ({why}): look whether it is there and nobody else has it') from None
+        raise VideoError(f'camera {name} cannot be opened ({why}): '
+                         'look whether it is there and nobody else has it') from None
 
 # %% ../../nbs/predict/53c_stream.ipynb #28b287db
 def camera_frames(
@@ -144,12 +146,14 @@ class Live:
         follower, # a `Follower` with eager=True
         seconds, # of smoothing
     ):
-        self.follower, self.seconds, self.done, self.times, self.found, self.recent = follower, seconds, 0, {}, {}, {}
+        self.follower, self.seconds, self.done = follower, seconds, 0
+        self.times, self.found, self.recent = {}, {}, {}
         self.margin = (follower.frames - follower.step) // 2
     def _row(self, a):
         self.recent.setdefault(a.identity, Recent(self.follower.there, self.seconds))
         times = [self.times[a.first + k] for k in range(len(a.joints))]
-        for n, row in self.recent[a.identity].add(a, times).items(): self.found.setdefault(n, {})[a.identity] = row
+        for n, row in self.recent[a.identity].add(a, times).items():
+            self.found.setdefault(n, {})[a.identity] = row
 
 # %% ../../nbs/predict/53c_stream.ipynb #5970eebb
 @patch

@@ -95,7 +95,8 @@ def write_csv(
     "A tidy table with a header, numbers to a tenth of a millimetre."
     table = tidy_table(found.poses)
     digits = {'_m': 5, '_s': 4, 'ce': 3} # of metres, seconds and confidence; else 2
-    table.round({k: digits.get(k[-2:], 2) for k in table.columns}).to_csv(path, index=False, lineterminator='\n')
+    rounded = table.round({k: digits.get(k[-2:], 2) for k in table.columns})
+    rounded.to_csv(path, index=False, lineterminator='\n')
 
 # %% ../../nbs/predict/54_tables.ipynb #54000018
 def pose_arrays(
