@@ -154,7 +154,8 @@ def _figure(self:Prediction, **kw):
     "The plotly figure."
     from solopose.player import pose_player
     from solopose.viz import show
-    scale, dims = self.video.width / self.video.source_size[0], ('time', 'keypoint', 'image_space', 'individual')
+    scale = self.video.width / self.video.source_size[0]
+    dims = 'time', 'keypoint', 'image_space', 'individual'
     points = self.poses.image_position.transpose(*dims).values * scale
     return show(pose_player(self.poses, self.video, **dict(points2d=points) | kw))
 
@@ -278,7 +279,7 @@ def predict_video(
     resume:bool=False, # go on with the partial results in it
     stop=None, # function that says whether to stop early; None: never
 ): # `Prediction`
-    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` if there is none."
+    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` for none."
     began = time.perf_counter()
     video = _open(path, fps, max_frames, start)
     model = (model or create_model('solopose-small', pretrained=True)).eval()
@@ -288,7 +289,8 @@ def predict_video(
     if parts: parts = Parts(parts, plan_of(video, model, boxes, **plan))
     with half_of_the_threads():
         follower = Follower(model, lens, where, mirror)
-        times, answers, complete = _read(follower, video, end, parts, resume, progress, stop or (lambda: False))
+        stop = stop or (lambda: False)
+        times, answers, complete = _read(follower, video, end, parts, resume, progress, stop)
     if not len(times):
         until = 'its end' if end is None else f'{end:g} s'
         raise VideoError(f'{video.name} holds no frame that can be decoded between {start:g} s and {until}: '
