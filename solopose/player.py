@@ -83,8 +83,10 @@ def pose_player(
     if true is not None and len(true) != n:
         raise ValueError(f'{n} poses but {len(true)} true poses: give one for each frame')
     step, (pictures, size) = thin_step(n, fps, max_frames), (None, None)
-    if frames is not None: pictures, size = _pictures(_shown(frames, step), n, step, points2d, skeleton, longest)
+    if frames is not None:
+        pictures, size = _pictures(_shown(frames, step), n, step, points2d, skeleton, longest)
     labels = [f'{t:.2f} s, frame {k * step}' for k, t in enumerate(poses.time.values[::step])]
     if step > 1: title = f'{title} ({-(-n // step)} of {n} frames)'.strip()
-    return animate_poses(people[::step], None if true is None else true[::step], skeleton, poses.attrs['frame'], labels,
+    true = None if true is None else true[::step]
+    return animate_poses(people[::step], true, skeleton, poses.attrs['frame'], labels,
                          1000 * step / fps, pictures, size, title, height)

@@ -30,7 +30,8 @@ def person_motion(
 # %% ../../nbs/predict/54c_animation.ipynb #54c00009
 NAMES = dict(hips='Hips', spine='Spine', neck='Neck', l_collar='LeftShoulder', l_upper_arm='LeftArm',
              l_forearm='LeftForeArm', r_collar='RightShoulder', r_upper_arm='RightArm',
-             r_forearm='RightForeArm', l_thigh='LeftUpLeg', l_shank='LeftLeg', r_thigh='RightUpLeg', r_shank='RightLeg')
+             r_forearm='RightForeArm', l_thigh='LeftUpLeg', l_shank='LeftLeg', r_thigh='RightUpLeg',
+             r_shank='RightLeg')
 
 # %% ../../nbs/predict/54c_animation.ipynb #54c0000b
 TIPS = dict(neck='Head', l_forearm='LeftHand', r_forearm='RightHand', l_shank='LeftFoot', r_shank='RightFoot')

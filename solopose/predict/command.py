@@ -66,7 +66,8 @@ def _presence(found):
     gone, name, n = missing_frames(found), printable(found.video.name), found.poses.sizes['individual']
     if not n: return [f'nobody found in {name}']
     said = [f'{n} people in {name}'] if n > 1 else []
-    if gone.any(): said += [f'nobody found in {gone.sum()} of {len(gone)} frames of {name}: these are missing']
+    none = f'nobody found in {gone.sum()} of {len(gone)} frames of {name}: these are missing'
+    if gone.any(): said += [none]
     return said
 
 # %% ../../nbs/predict/55_command.ipynb #ced1046e
@@ -81,14 +82,16 @@ def _one(film, out, wanted, resume):
     compared = found.truth is not None and found.poses.sizes['individual'] and wanted.frame == 'camera'
     lines = _presence(found) + (_errors(found, load_model(wanted.weights, wanted.device)) if compared else [])
     stopped = [] if found.complete else [f'stopped after {n} frames: the same command with --resume goes on']
-    return found, lines + [where, *stopped, f'{n} frames in {found.seconds:.1f} s: {n / found.seconds:.1f} frames/s']
+    speed = f'{n} frames in {found.seconds:.1f} s: {n / found.seconds:.1f} frames/s'
+    return found, lines + [where, *stopped, speed]
 
 # %% ../../nbs/predict/55_command.ipynb #0da15787
 def _many(films, out, wanted, cluster):
     "Read many films; ValueError at the end that counts those that failed."
     from solopose.predict.films import run_films
     rows = run_films(films, out, wanted, cluster, progress=True)
-    for film, what, words in rows: print(f'{printable(film)}:', f'{what}, {words}' if what == 'failed' else words)
+    for film, what, words in rows:
+        print(f'{printable(film)}:', f'{what}, {words}' if what == 'failed' else words)
     failed = sum(what == 'failed' for _, what, _ in rows)
     if failed: raise ValueError(f'{failed} of {len(rows)} films failed, they are listed above; '
                                 f'the others are in {printable(out)}')
@@ -174,8 +177,8 @@ def _predict(names, out, wanted, resume, cluster, view):
 # %% ../../nbs/predict/55_command.ipynb #7ae22c30
 @command
 def solopose_predict(
-    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str, nargs='*',
-                opt=False)=(),
+    video:Param('films, folders, patterns, pictures, - for a pipe, a camera number or rtsp://...', str,
+                nargs='*', opt=False)=(),
     out:Param('folder for the results; with several films, one in it for each', str)='solopose_out',
     people:Param('how many people at most, or all', str)='all',
     boxes:Param('where people are, if known: left,top,right,bottom in pixels, a CSV, or poses.nc', str)=None,
@@ -196,9 +199,9 @@ def solopose_predict(
     view:Param('show a live page with the poses in space (needs viser)', bool)=False,
 ):
     "3D poses of everybody in a video: writes poses.nc, poses.json and poses.html"
-    wanted = check_wanted(weights=weights, device=device, boxes=boxes, people=people, fps=fps, max_frames=max_frames,
-                          start=start, end=end, smooth=smooth, fov=fov, camera=camera, frame=frame, mirror=mirror,
-                          formats=formats)
+    wanted = check_wanted(weights=weights, device=device, boxes=boxes, people=people, fps=fps,
+                          max_frames=max_frames, start=start, end=end, smooth=smooth, fov=fov, camera=camera,
+                          frame=frame, mirror=mirror, formats=formats)
     names = [video] if isinstance(video, str) else list(video or ())
     lines, stopped = _predict(names, out, wanted, resume, cluster, view)
     print('\n'.join(lines))

@@ -175,9 +175,11 @@ def run_film(
     about = dict(boxes=read_boxes(w.boxes), camera=read_camera(w.camera, film or '') if w.camera else None)
     parts = out.parent / f'.{out.name}.parts'
     with only_run(out), _kept_if_any(parts):
-        found = predict_video(film or asset('demo.mp4'), load_model(w.weights, w.device), people=w.people, fps=w.fps,
+        model = load_model(w.weights, w.device)
+        found = predict_video(film or asset('demo.mp4'), model, people=w.people, fps=w.fps,
                               max_frames=w.max_frames, start=w.start, end=w.end, smooth=w.smooth, fov=w.fov,
-                              mirror=w.mirror, progress=progress, parts=parts, resume=resume, stop=stop, **about)
+                              mirror=w.mirror, progress=progress, parts=parts, resume=resume, stop=stop,
+                              **about)
         same = film is None and not (w.start or w.fps)
         found.truth = demo_truth().isel(time=slice(len(found.poses.time))) if same else None
         files = _write(found, out, w, found.truth, film)

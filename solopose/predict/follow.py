@@ -289,7 +289,8 @@ def answer(self:Follower,
     "What the network says of windows."
     out = []
     for batch in _together(windows):
-        found = read_windows(self.model, torch.cat([torch.stack(_now(w.tokens), 1) for w in batch]), batch[0].keep)
+        tokens = torch.cat([torch.stack(_now(w.tokens), 1) for w in batch])
+        found = read_windows(self.model, tokens, batch[0].keep)
         found = [x.reshape(len(batch), 1 + self.mirror, *x.shape[1:]) for x in found]
         out += [self._answer(w, *(x[k] for x in found)) for k, w in enumerate(batch)]
     return out

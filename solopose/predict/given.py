@@ -78,8 +78,8 @@ def read_camera(
     mine = [k for k, v in rooms.items() if {str(k).lower(), str(v.get('name', k)).lower()} & {stem}] or [
         k for k, v in rooms.items() if str(v.get('name', k)).lower() in stem or str(k).lower() in stem]
     if len(rooms) > 1 and len(mine) != 1:
-        raise ValueError(f'{path} holds the cameras {", ".join(rooms)}, and {film or "the film"} is named like none or '
-                         'several: name the film like its camera, or give a file with one')
+        raise ValueError(f'{path} holds the cameras {", ".join(rooms)}, and {film or "the film"} is named '
+                         'like none or several: name the film like its camera, or give a file with one')
     k = mine[0] if len(rooms) > 1 else next(iter(rooms))
     return _camera(path, k, rooms[k])
 

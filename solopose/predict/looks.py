@@ -62,7 +62,7 @@ def unexplained(
     people, # boxes of people who are followed (M, 4), px
     same:float=.3, # overlap from which a box is that of a person
 ): # rows of `found`
-    "What the detector saw and nobody who is followed accounts for; each person accounts for one box and its pieces."
+    "What the detector saw beside the people who are followed; each accounts for one box and its pieces."
     free = [f for f in found if not any(part_of(f, p) for p in people)]
     for p in people:
         near = [overlap(f, p) for f in free]
@@ -78,7 +78,7 @@ class Looks:
         tracker, # with `update(boxes, time)`: list of (identity, box)
         people=None, # follow at most so many at a time; None: everybody
         every:float=.5, # time between looks when all is well, s
-        sides:tuple=(256, 512), # longer sides at which to look: all of them when somebody is missed, else in turn
+        sides:tuple=(256, 512), # longer sides at which to look: all when somebody is missed, else in turn
     ):
         self.detect, self.tracker, self.people, self.every, self.sides = detect, tracker, people, every, sides
         self.names, self.log = {}, [] # tracker's number -> identity; what the tracker was told
@@ -100,7 +100,7 @@ def tell(self:Looks,
     boxes, # (N, 5), px and score: people who are followed, then what else was seen
     time, # s
 ): # {identity: box (4,)} of the others
-    "Tell the tracker where everybody is; it says who the others are. The first look counts twice, so people have names."
+    "Tell the tracker where everybody is; it says who the others are. The first look counts twice."
     if not self.log: self.tracker.update(boxes, time - 1 / 30)
     self.log.append((float(time), tuple(known), boxes))
     found = {}

@@ -38,7 +38,8 @@ def limb_width(
 def _write_name(image, name, top, width):
     "A name over a head."
     at = top[0] + 2 * width, top[1] - 16 - 4 * width
-    ImageDraw.Draw(image).text(at, name, fill='white', stroke_fill='black', stroke_width=1, font_size=12 + 2 * width)
+    look = dict(fill='white', stroke_fill='black', stroke_width=1, font_size=12 + 2 * width)
+    ImageDraw.Draw(image).text(at, name, **look)
 
 # %% ../../nbs/predict/54e_overlay.ipynb #54e00009
 def draw_people(
@@ -75,7 +76,8 @@ def drawn_frames(
     "Frame by frame with limbs; VideoError if the film has other frames than the poses."
     skeleton, names, k = SKELETONS[poses.attrs['skeleton']], poses.individual.values, -1
     places = place_array(poses) * (video.width / video.source_size[0])
-    wrong = lambda n: VideoError(f'{video.name} has {n} frames, but there are {len(places)} poses: predict it anew')
+    wrong = lambda n: VideoError(f'{video.name} has {n} frames, but there are {len(places)} poses: '
+                                 'predict it anew')
     for k, frame in enumerate(video):
         if k == len(places): raise wrong(f'more than {k}')
         yield draw_people(frame, places[k], skeleton, names)

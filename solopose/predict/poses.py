@@ -99,7 +99,7 @@ def read_windows(
     model, # a `SoloPose`, in eval mode
     tokens, # windows (B, n, 1+H*W, encoder width)
     keep=slice(None), # frames of each window that are answered, k of them
-): # joints (B, k, J, 3), mm from the root; confidence (B, k, J); places (B, k, J, 2), fractions; weights (B, k, J)
+): # joints (B, k, J, 3), mm from the root; confidence and weights (B, k, J); places (B, k, J, 2), fractions
     "What the network says about frames of windows, as arrays."
     out = _answer(model, tokens, keep)
     joints, confidence = model.decode(out, how='sharp')

@@ -68,7 +68,8 @@ def encode_later(self:Reader,
     squares, # {identity: (k, 4)}
 ): # {identity: list of k tokens, or of `Later`}
     "The same, by the `worker` if it has one."
-    if self.worker is None or not squares or not frames: return {i: [*t] for i, t in self.encode(frames, squares).items()}
+    if self.worker is None or not squares or not frames:
+        return {i: [*t] for i, t in self.encode(frames, squares).items()}
     made = self.worker.submit(self._tokens, self._crops(frames, squares), len(squares))
     return {i: [Later(made, k, n) for n in range(len(frames))] for k, i in enumerate(squares)}
 

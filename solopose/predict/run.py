@@ -9,8 +9,9 @@ __all__ = ['find_people', 'given_squares', 'gather', 'ranked', 'film_dataset', '
 
 # %% ../../nbs/predict/53b_run.ipynb #7f507635
 import json, os, sys, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import takewhile
 import numpy as np
 import torch
@@ -138,14 +139,25 @@ class Prediction:
 # %% ../../nbs/predict/53b_run.ipynb #cb6ccc4d
 @patch
 def show(self:Prediction,
-    **kw, # of `pose_player`
+    figure=None, # a plotly figure, which is kept with the notebook; None: only where anywidget is missing
+    **kw, # of `player_data`, or of `pose_player` for a figure
 ):
     "Film and skeletons side by side, in a notebook."
+    from solopose.predict.widget import show_player
+    kw = dict(title=self.poses.attrs['source_file']) | kw
+    if figure is None: figure = find_spec('anywidget') is None
+    if figure: return self._figure(**kw)
+    return show_player(self.poses, self.video, **dict(pixels=self.video.source_size[0]) | kw)
+
+@patch
+def _figure(self:Prediction, **kw):
+    "The plotly figure."
     from solopose.player import pose_player
     from solopose.viz import show
     scale = self.video.width / self.video.source_size[0]
-    points = self.poses.image_position.transpose('time', 'keypoint', 'image_space', 'individual').values * scale
-    return show(pose_player(self.poses, self.video, **{'points2d': points, 'title': self.poses.attrs['source_file']} | kw))
+    dims = 'time', 'keypoint', 'image_space', 'individual'
+    points = self.poses.image_position.transpose(*dims).values * scale
+    return show(pose_player(self.poses, self.video, **dict(points2d=points) | kw))
 
 # %% ../../nbs/predict/53b_run.ipynb #3c78c19e
 def missing_frames(
@@ -267,7 +279,7 @@ def predict_video(
     resume:bool=False, # go on with the partial results in it
     stop=None, # function that says whether to stop early; None: never
 ): # `Prediction`
-    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` if there is none."
+    "3D poses of everybody in every frame of a video (section 4.1, many to many); `VideoError` for none."
     began = time.perf_counter()
     video = _open(path, fps, max_frames, start)
     model = (model or create_model('solopose-small', pretrained=True)).eval()
@@ -277,7 +289,8 @@ def predict_video(
     if parts: parts = Parts(parts, plan_of(video, model, boxes, **plan))
     with half_of_the_threads():
         follower = Follower(model, lens, where, mirror)
-        times, answers, complete = _read(follower, video, end, parts, resume, progress, stop or (lambda: False))
+        stop = stop or (lambda: False)
+        times, answers, complete = _read(follower, video, end, parts, resume, progress, stop)
     if not len(times):
         until = 'its end' if end is None else f'{end:g} s'
         raise VideoError(f'{video.name} holds no frame that can be decoded between {start:g} s and {until}: '

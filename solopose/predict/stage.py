@@ -122,7 +122,8 @@ const floor = (g, see) => {
   const step = 500, n = Math.ceil(d.radius * 1.1 / step), reach = n * step;
   const [x0, y0] = d.middle.map(v => Math.round(v / step) * step);
   for (let i = -reach; i <= reach; i += step) {
-    const ends = [[i, -reach], [i, reach], [-reach, i], [reach, i]].map(e => see([x0 + e[0], y0 + e[1], d.floor]));
+    const ends = [[i, -reach], [i, reach], [-reach, i], [reach, i]]
+      .map(e => see([x0 + e[0], y0 + e[1], d.floor]));
     line(g, ends[0], ends[1], '#ccd', 1, 1);
     line(g, ends[2], ends[3], '#ccd', 1, 1);
   }
@@ -130,7 +131,8 @@ const floor = (g, see) => {
 const drawSpace = k => {                     // far bones first
   const [g, w, h] = fit(stage), see = camera(w, h), todo = [];
   const add = (p, c, q, colour, width, alpha) => {
-    if (p[c] && p[q]) todo.push([p[c][2] + p[q][2], p[c], p[q], colour, width * (p[c][3] + p[q][3]) / 2, alpha]);
+    if (p[c] && p[q])
+      todo.push([p[c][2] + p[q][2], p[c], p[q], colour, width * (p[c][3] + p[q][3]) / 2, alpha]);
   };
   floor(g, see);
   for (let n = 0; n < N; n++) {
