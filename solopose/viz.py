@@ -49,8 +49,10 @@ PALETTE = '#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#bb
 
 # %% ../nbs/09_viz.ipynb #09a0a003
 _AXIS = dict(gridcolor='#e6e6e6', zerolinecolor='#bbbbbb', linecolor='#555555', automargin=True)
+_WALL = dict(gridcolor='#dddddd', zerolinecolor='#bbbbbb', showbackground=False)
 TEMPLATE = dict(layout=dict(font=dict(size=12, color='#333333'), colorway=PALETTE, plot_bgcolor='white',
-                            paper_bgcolor='white', xaxis=_AXIS, yaxis=_AXIS, hovermode='closest'))
+                            paper_bgcolor='white', xaxis=_AXIS, yaxis=_AXIS, hovermode='closest',
+                            scene=dict(xaxis=_WALL, yaxis=_WALL, zaxis=_WALL)))
 
 # %% ../nbs/09_viz.ipynb #09a0a005
 def log_ticks(
