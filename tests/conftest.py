@@ -94,11 +94,34 @@ def refused(result, name):
 def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='also run tests that take minutes')
 
 
-def pytest_configure(config): config.addinivalue_line('markers', 'slow: takes minutes; runs with --slow')
+# What `pytest -m fast` runs of each file: tests of at most a few seconds each, fixtures included. '*': all that are not slow.
+# A file that is not here starts browsers, trainings or whole builds only, or is a check of the whole tree.
+FAST = {
+    'test_bench': 'test_missing_argument_exits_2', 'test_card': 'test_mixing_is_refused', 'test_damaged_files': '*',
+    'test_demo': 'test_help', 'test_film': 'test_the_track_that_is_the_film test_exif_orientation test_clock_that_starts_again test_pictures',
+    'test_fuzz_data': '*', 'test_house': '*', 'test_layers_run': 'test_one_line_when_something_is_missing',
+    'test_motion': 'test_dialects_are_read_as_the_same_keypoints test_channels_of_any_joint_count test_bad_bvh_gets_one_line '
+                   'test_up_of_the_header test_joint_called_motion test_sides_exchanged',
+    'test_movement': 'test_written_singular_and_read_both', 'test_prose': '*', 'test_skeleton': 'test_bodies_say_what_they_lack',
+    'test_sync': 'test_exports_know_their_module test_no_module_without_a_notebook', 'test_synth': 'test_bad_arguments',
+    'test_train': 'test_empty_pool_is_one_clear_line test_eval_refuses_in_one_line', 'test_wrong_types': '*'}
 
 
+def is_fast(item):
+    "Does `pytest -m fast` run this test?"
+    names = FAST.get(item.path.stem, '')
+    return 'slow' not in item.keywords and (names == '*' or item.originalname in names.split())
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes minutes; runs with --slow')
+    config.addinivalue_line('markers', 'fast: takes at most a few seconds; given by the table in conftest.py')
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
+        if is_fast(item): item.add_marker('fast')
         if 'slow' in item.keywords and not config.getoption('--slow'): item.add_marker(pytest.mark.skip(reason='takes minutes: pytest --slow'))
 
 
