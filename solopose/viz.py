@@ -82,7 +82,8 @@ def dressed(
 ): # a copy
     "The figure in the project's template, its logarithmic axes with whole numbers."
     import plotly.graph_objects as go
-    fig = go.Figure(fig).update_layout(template=TEMPLATE)
+    fig = go.Figure(fig)
+    fig.layout.template = TEMPLATE
     for of in 'xy': _number_ticks(fig, of)
     return fig
 
