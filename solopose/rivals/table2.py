@@ -7,7 +7,7 @@ __all__ = ['EFFORT', 'ROWS', 'MANY', 'Effort', 'Row', 'Study', 'study_of', 'draw
            'new_solopose', 'run_row', 'run_rows', 'costs', 'cost_table', 'table2', 'solopose_table2']
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 import re
 import time
@@ -18,7 +18,7 @@ from fastcore.script import Param
 from ..cli import command
 from ..files import read_json, write_json, write_npz
 from ..model import create_model
-from .detect import frozen_encoder, look
+from .detect import frozen_encoder
 from .lifting import LinearLifter, constant, fit_pstmo, fit_stcformer, lift, mirrored, window_index
 from .mini import MINI, load_clips, make_mini
 from .pstmo import PSTMO
@@ -291,7 +291,7 @@ def costs(
     tokens, uv = torch.zeros(1, frames, 1 + encoder.grid[0] * encoder.grid[1], encoder.width), torch.zeros(frames, odd, 15, 2)
     nets = {'P-STMO': PSTMO(**effort.pstmo), 'STCFormer': STCFormer(**effort.stcformer),
             'SoloPose': new_solopose(effort), 'SoloPose without HeatPose': new_solopose(effort, loss='mse')}
-    out = {'encoder': (parameters(encoder), *_cost(partial(look, encoder, torch.zeros(frames, 3, 192, 192, dtype=torch.uint8)), frames))}
+    out = {'encoder': (parameters(encoder), *_cost(partial(encoder, torch.zeros(frames, 3, 192, 192)), frames))}
     for name, net in nets.items():
         net.eval()
         x = uv[:, :1].expand(-1, net.frames, -1, -1) if name == 'P-STMO' else uv
