@@ -310,7 +310,8 @@ def cost_table(
     "Cost of each system with the encoder that it needs, for one output frame (pandas)."
     import pandas as pd
     t = pd.DataFrame(cost).set_index('system')
-    whole = t + t.loc['encoder'] * (t.index != 'encoder')[:, None]
+    whole = t + t.loc['encoder']
+    whole.loc['encoder'] = t.loc['encoder']
     whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
     return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)
 
