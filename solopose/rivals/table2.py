@@ -269,12 +269,12 @@ def _announce(study, missing):
     return f'about {max(1, round(total / 60))} minutes of training'
 
 # %% ../../nbs/rivals/48e_table2.ipynb #fdf63fb3
-def _cost(call, frames):
-    "Million multiply-adds and ms of a call for each of its frames; the middle of five times."
+def _cost(call, frames, counted=None):
+    "Million multiply-adds (of `counted`, with gradients: fused products are not seen) and ms of a call, for each frame."
     from torch.utils.flop_counter import FlopCounterMode
     times = []
+    with FlopCounterMode(display=False) as count: (counted or call)()
     with torch.no_grad():
-        with FlopCounterMode(display=False) as count: call()
         for _ in range(5):
             began = time.perf_counter()
             call()
@@ -287,11 +287,11 @@ def costs(
     encoder, # of `frozen_encoder`
     frames): # of a clip
     "Million parameters, million multiply-adds and ms of an output frame: of the encoder, and of each system alone."
-    odd = frames // 2 * 2 + 1
+    odd, crops = frames // 2 * 2 + 1, torch.zeros(frames, 3, 192, 192)
     tokens, uv = torch.zeros(1, frames, 1 + encoder.grid[0] * encoder.grid[1], encoder.width), torch.zeros(frames, odd, 15, 2)
     nets = {'P-STMO': PSTMO(**effort.pstmo), 'STCFormer': STCFormer(**effort.stcformer),
             'SoloPose': new_solopose(effort), 'SoloPose without HeatPose': new_solopose(effort, loss='mse')}
-    out = {'encoder': (parameters(encoder), *_cost(partial(encoder, torch.zeros(frames, 3, 192, 192)), frames))}
+    out = {'encoder': (parameters(encoder), *_cost(partial(encoder, crops), frames, partial(encoder.trunk, crops)))}
     for name, net in nets.items():
         net.eval()
         x = uv[:, :1].expand(-1, net.frames, -1, -1) if name == 'P-STMO' else uv
@@ -310,7 +310,8 @@ def cost_table(
     "Cost of each system with the encoder that it needs, for one output frame (pandas)."
     import pandas as pd
     t = pd.DataFrame(cost).set_index('system')
-    whole = t + t.loc['encoder'] * (t.index != 'encoder')[:, None]
+    whole = t + t.loc['encoder']
+    whole.loc['encoder'] = t.loc['encoder']
     whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
     return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)
 
