@@ -4,27 +4,20 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'FPS', 'training_poses', 'baselines', 'view_of', 'binned', 'predict_pool', 'errors', 'interval', 'by_group',
-           'report', 'score', 'run_facts', 'report_text', 'solopose_evaluate']
+           'report', 'score', 'run_facts', 'report_text']
 
 # %% ../../nbs/training/42_evaluate.ipynb #9e7741ce
-import json
 import platform
 import sys
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.script import Param
-from ..cli import command
 from ..metrics import body_axes, constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
-from ..model import create_model, load_weights
 from ..weights import source_commit
-from .pools import Pool, draw_clip, draw_pool
-from ..files import must_exist, whole_file
+from .pools import Pool, draw_clip
 from ..skeleton import SKELETON
 from ..synth.people import PELVIS
-from ..device import pick_device
 from ..video.times import smooth
 
 # %% ../../nbs/training/42_evaluate.ipynb #03f1bbaa
@@ -231,60 +224,3 @@ def report_text(
     for part in ('joint', 'action', 'azimuth', 'elevation', 'visibility'):
         lines.append(f'by {part}: ' + ', '.join(f"{k} {v['mpjpe']:.0f}" for k, v in r[part].items()))
     return '\n'.join(lines)
-
-# %% ../../nbs/training/42_evaluate.ipynb #b170cc99
-def _model_of(weights, device):
-    "The model of a file of weights, or one whose weights ship."
-    if Path(weights).suffix: return load_weights(weights).to(pick_device(device))
-    return create_model(weights, pretrained=True).to(pick_device(device))
-
-# %% ../../nbs/training/42_evaluate.ipynb #319f1181
-def _by_protocol(weights, data, protocol, out, pack, motions, clips, device):
-    "Errors by protocol of weights or predictions, as text; clips of 'synth' are drawn if missing."
-    from solopose.training.examine import examine
-    theirs = Path(weights).suffix == '.npz'
-    if theirs and not Path(weights).exists(): raise ValueError(f'{weights}: no such file of predictions')
-    model = weights if theirs else _model_of(weights, device)
-    if data == 'synth':
-        data = Path(out) / 'synth'
-        size = 128 if theirs else model.config.image_size
-        if not Pool(data, 'test'):
-            draw_pool(pack, data, 'test', 1, clips or 256, size, motions=motions or None)
-    table = examine(model, data, protocol, out)
-    return f'{table.round(1).to_string(index=False)}\n{Path(out) / "index.html"}'
-
-# %% ../../nbs/training/42_evaluate.ipynb #7a15c493
-def _evaluate(weights, pool, pack, motions, clips, device):
-    "The record of a command line: report, weights and circumstances."
-    began = time.perf_counter()
-    must_exist(pack, 'body pack', '--pack', 'build_body_pack')
-    must_exist(motions, 'motion pack', '--motions', 'solopose_motions')
-    model = _model_of(weights, device)
-    if not Pool(pool, 'test'):
-        draw_pool(pack, pool, 'test', 1, clips, model.config.image_size, motions=motions or None)
-    found, steps = report(model, pool, pack, clips or 10 ** 9), model.metadata.get('steps')
-    seconds = round(time.perf_counter() - began, 1)
-    return dict(weights=str(weights), steps=steps, pool=str(pool), pack=str(pack or 'shipped'),
-                seconds=seconds, **run_facts(), **found)
-
-# %% ../../nbs/training/42_evaluate.ipynb #a0fd076b
-@command
-def solopose_evaluate(
-    weights:Param('weights file, or a model whose weights ship', str, nargs='?', opt=False)='solopose-tiny',
-    pool:Param('folder with held-out clips; they are drawn if it has none', str)='runs/pool',
-    pack:Param('body pack to draw from; none: the eight people that ship, one of them held out', str)='',
-    motions:Param('motion pack of captured motions to mix in', str)='',
-    clips:Param('how many clips, 0: all of the pool (256 if they are drawn)', int)=0,
-    json_file:Param('write the report here', str)='',
-    data:Param("a store, 'synth' or a folder of drawn clips: errors by protocol, see 42a_examine", str)='',
-    protocol:Param('h36m-p1, h36m-p2, 3dhp, universal or all', str)='all',
-    out:Param('folder of the answers and the report by protocol', str)='runs/evaluate',
-    device:Param('auto, cpu or cuda', str)='auto',
-    threads:Param('torch threads, 0: as many as torch likes', int)=0):
-    "Measure a file of weights on held-out synthetic clips, beside answers that do not look"
-    if threads: torch.set_num_threads(threads)
-    if data: return print(_by_protocol(weights, data, protocol, out, pack or None, motions, clips, device))
-    found = _evaluate(weights, pool, pack or None, motions, clips, device)
-    if json_file:
-        with whole_file(json_file) as part: part.write_text(json.dumps(found, indent=1))
-    print(report_text(found))
