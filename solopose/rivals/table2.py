@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EFFORT', 'ROWS', 'MANY', 'Effort', 'Row', 'Study', 'study_of', 'draw_clips', 'full_products', 'fit_solopose',
-           'new_solopose', 'run_row', 'run_rows', 'costs', 'cost_table', 'table2', 'solopose_table2']
+           'new_solopose', 'run_row', 'run_rows', 'costs', 'cost_table', 'table2']
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
 from dataclasses import dataclass, replace
@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.script import Param
-from ..cli import command
 from ..files import read_json, write_json, write_npz
 from ..model import create_model
 from .detect import frozen_encoder
@@ -343,23 +341,3 @@ def _same_run(path, about):
         raise ValueError(f'{path.parent} holds a run with {old}: give another --out')
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, about | run_facts())
-
-# %% ../../nbs/rivals/48e_table2.ipynb #31eb7c75
-@command
-def solopose_table2(
-    scale:Param('ci (3 minutes), test (20 minutes on two quiet cores) or paper (hours)', str)='test',
-    out:Param('folder; the same command goes on with what is in it', str)='runs/table2',
-    encoder:Param("'shipped', or a file of solopose_blazepose", str)='shipped',
-    h36m:Param('folder of Human3.6M; with none of the four, people are drawn', str)='',
-    mads:Param('folder of MADS', str)='',
-    aist:Param('folder of AIST++', str)='',
-    mpi:Param('folder of MPI-INF-3DHP', str)='',
-    pack:Param('body pack of drawn people', str)='',
-    motions:Param('motion pack of drawn people', str)='',
-    threads:Param('torch threads, 0: as many as torch likes', int)=0):
-    "Train and measure every row of the paper's Table 2"
-    from solopose.training.ablations import fill_table2, table2_text
-    if threads: torch.set_num_threads(threads)
-    trees = {k: v for k, v in dict(h36m=h36m, mads=mads, aist=aist, mpi=mpi).items() if v}
-    if trees and 'h36m' not in trees: raise ValueError('real trees without --h36m: its subjects S9 and S11 are a test set')
-    print(table2_text(fill_table2(table2(out, scale, encoder, trees or None, pack or None, motions or None))))
