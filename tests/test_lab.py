@@ -1,6 +1,6 @@
 """JupyterLab opens each reading notebook, and "Run All Cells" ends without an error, with outputs like those that are stored.
 
-A server of its own works on a copy, so nothing here changes. The slow ones run with `pytest --slow`."""
+A server of its own works on a copy, so nothing here changes. They run with `pytest --slow`."""
 import asyncio, json, os, re, shutil, socket, subprocess, sys, time, urllib.request
 import pytest
 from conftest import ROOT
@@ -9,7 +9,6 @@ from test_browser import Page, browser_path, choreographer
 pytest.importorskip('jupyterlab', reason='JupyterLab is missing: pip install jupyterlab')
 pytestmark = pytest.mark.filterwarnings('ignore')
 READING = '00_skeleton 01_kabsch 02_universal 03_cameras 04_mixture 04f_heatpose 05_spatial 06_temporal 07a_network 08_metrics'.split()
-QUICK = () # each takes minutes on two cores
 LAB = ['--no-browser', '--allow-root', '--ServerApp.token=here', '--LabApp.expose_app_in_browser=True',
        '--ServerApp.port_retries=0', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
 READY = "globalThis.jupyterapp?.shell?.currentWidget?.context?.isReady && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
@@ -78,7 +77,8 @@ def words(text): return re.sub(r'[^a-z]+', ' ', re.sub(r'0x[0-9a-f]+|\d[\d.e+-]*
 def shapes(cell): return [s for s in map(shape, cell.get('outputs', [])) if s[0] != 'stderr']
 
 
-@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in READING])
+@pytest.mark.slow  # each takes minutes on two cores
+@pytest.mark.parametrize('name', READING)
 def test_run_all(lab, name):
     stored = json.loads((ROOT / 'nbs' / f'{name}.ipynb').read_text(encoding='utf-8'))
     began = time.time()
