@@ -74,7 +74,11 @@ def shape(out):
 def words(text): return re.sub(r'[^a-z]+', ' ', re.sub(r'0x[0-9a-f]+|\d[\d.e+-]*', '', joined(text).lower())).strip()
 
 
-def shapes(cell): return [s for s in map(shape, cell.get('outputs', [])) if s[0] != 'stderr']
+def shapes(cell):
+    "What a cell printed, however many pieces it came in, and its other outputs."
+    found = [s for s in map(shape, cell.get('outputs', [])) if s[0] != 'stderr']
+    said = ' '.join(text for name, text in found if name == 'stdout')
+    return [('stdout', said), *(s for s in found if s[0] != 'stdout')]
 
 
 @pytest.mark.slow  # each takes minutes on two cores
