@@ -16,13 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
 from fastcore.script import Param
-from .blazenet import CONFIGS, STAGES, Backbone, BlazePose, BlazePoseConfig, Head3D, InvertedResidual
-from .blazenet import Pyramid, Residual, Separable, layer_names, same_padding, weights_of
+from .blazenet import CONFIGS, BlazePose, BlazePoseConfig, weights_of
 from .cli import command
 from .files import whole_file
 from .poses import convert_joints
-from .published import PACKAGE, PUBLISHED, Operator, download_blazepose, download_package
-from .published import published_file, published_variant, read_graph
+from .published import PACKAGE, download_blazepose, published_file, read_graph
 from .skeleton import SKELETON, Skeleton
 from .spatial import load_tower, read_state
 

@@ -7,7 +7,7 @@ __all__ = ['PACKAGE', 'PUBLISHED', 'STAGES', 'TAPS', 'HEADS', 'UNIT', 'published
            'Separable', 'MoveNet', 'layer_names', 'weights_of', 'convert_movenet', 'load_movenet', 'solopose_movenet']
 
 # %% ../nbs/05e_movenet.ipynb #7e628361
-import hashlib, json, sys, tarfile, zlib
+import hashlib, json, tarfile, zlib
 from importlib.resources import files
 from pathlib import Path
 

@@ -9,8 +9,8 @@ __all__ = ['STEPS', 'ERRORS', 'PROTOCOLS', 'Protocol', 'find_protocol', 'clip_su
 # %% ../nbs/08a_protocols.ipynb #7f7feaaf
 from dataclasses import dataclass
 import numpy as np
-from .metrics import (align, align_clip, bone_spread, checked_pair, flips, joint_angles,
-                              joint_corners, joints_but)
+from .metrics import (align, align_clip, bone_spread, checked_pair, flips, frame_changes,
+                              joint_angles, joint_corners, joints_but)
 from .skeleton import SKELETON
 
 # %% ../nbs/08a_protocols.ipynb #5c485cb7
@@ -36,14 +36,9 @@ def _per_clip(p, t, keep):
     return _far(moved, t), keep & enough[:, None, None]
 
 # %% ../nbs/08a_protocols.ipynb #a0d8c8c8
-def _change(x, keep, order):
-    "Differences of neighbouring frames, `order` times, and where all frames of one count."
-    for _ in range(order): x, keep = x[:, 1:] - x[:, :-1], keep[:, 1:] & keep[:, :-1]
-    return x, keep
-
 def _motion(p, t, keep, fps, order):
     "Distances of velocities (order 1) or accelerations (2)."
-    (p, k), (t, _) = _change(p, keep, order), _change(t, keep, order)
+    (p, k), (t, _) = frame_changes(p, keep, order), frame_changes(t, keep, order)
     return _far(p, t) * fps ** order, k
 
 # %% ../nbs/08a_protocols.ipynb #4936d2c3

@@ -13,7 +13,7 @@ from importlib import import_module
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .tower_files import load_tower, online, quiet_build, read_state
+from .tower_files import load_tower, quiet_build, read_state
 
 # %% ../nbs/05_spatial.ipynb #8a893bad
 # CLIP's pictures and ImageNet's, RGB 0..1

@@ -2,7 +2,6 @@
 import os, subprocess, sys
 from pathlib import Path
 import pytest
-import torch
 from conftest import refused
 from safetensors.torch import save_file
 from solopose.blazepose import PACKAGE, BlazePoseTower, convert_blazepose, published_file

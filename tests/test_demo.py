@@ -1,5 +1,5 @@
 "`solopose_demo` end to end, as somebody with a video uses it: a fresh process, a fresh folder, the shipped weights."
-import hashlib, json, os, re, shutil, signal, subprocess, sys, time
+import hashlib, json, os, re, shutil, signal, subprocess, time
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest

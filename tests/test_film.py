@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from conftest import ROOT, console, make_video, pixels, refused
+from conftest import ROOT, console, make_video, pixels
 from solopose.video.frames import read_video
 from solopose.video.write import VideoError, write_video
 

@@ -1,6 +1,5 @@
 "The package as it is installed: what the wheel holds, and what an import costs."
 import json, re, shutil, subprocess, sys, zipfile
-from pathlib import Path
 import pytest
 from conftest import ROOT, run
 

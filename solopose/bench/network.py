@@ -10,7 +10,6 @@ __all__ = ['SHAPES', 'ReleasedNetwork', 'contenders', 'window_rows', 'count_pass
 import copy, statistics
 import torch
 from torch import nn
-from fastcore.basics import patch
 from .timing import Row, collect, ratio, threads
 from ..device import device_seconds, matrix_rate
 from ..model import create_model

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
 import torch
-from fastcore.basics import patch
 from ..files import whole_file
 
 # %% ../../nbs/bench/60_timing.ipynb #c9401b35

@@ -14,7 +14,7 @@ import numpy as np
 from ..skeleton import H36M_32
 from ..cameras import world_to_camera
 from .h36m_metadata import ACTIONS, CAMERAS, SIZES, SUBJECTS, cameras_from_w0, read_metadata
-from .h36m_metadata import sequences, w0_from_cameras, write_metadata
+from .h36m_metadata import sequences, write_metadata
 from .plausible import body_size
 from .recorded import native_joints, write_frames
 from .takes import Take, Takes, TakeError, View, damaged, video_head

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
-from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from ..cli import one_line, printable
 from ..files import read_json, write_json
@@ -84,8 +83,7 @@ def load_model(
     device, # see `choose_device`
 ): # `SoloPose` in eval mode, loaded once for each process
     "The model that reads the films."
-    from solopose.model import create_model
-    from solopose.model import load_weights
+    from solopose.model import create_model, load_weights
     model = load_weights(weights) if weights else create_model('solopose-small', pretrained=True)
     return model.to(choose_device(device)).eval()
 

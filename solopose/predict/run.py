@@ -23,7 +23,7 @@ from ..poses import pose_dataset, rename_dims
 from .absolute import absolute_position, film_lens
 from .follow import Flow, Follower
 from .looks import Given, Looks, groups
-from .parts import Parts, ahead, stoppable
+from .parts import Parts, ahead
 from .presence import Reading, settle
 from ..video.crops import letterbox_box
 from ..video.frames import Replay, read_video

@@ -7,7 +7,7 @@ __all__ = ['MINI', 'MiniScale', 'frames_of', 'Cast', 'mini_cast', 'draw_trees', 
            'load_clips', 'make_mini']
 
 # %% ../../nbs/rivals/48a_mini.ipynb #96644e1d
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import json
 from pathlib import Path
 import copy

@@ -57,8 +57,11 @@ def _cells(name, poses, truth, takes, which):
 def fill_table2(
     folder): # of `solopose_table2`
     "Table 2 (pandas, tidy): row, test set, metric, value, interval over takes, spread over seeds, the paper's number."
+    return _fill(_asked(folder), read_answers(folder)[0])
+
+def _fill(asked, poses):
     import pandas as pd
-    (clips, truth), (poses, _), out = _asked(folder), read_answers(folder), []
+    (clips, truth), out = asked, []
     takes, split = np.array([r['name'] for r in clips]), np.array([r['split'] for r in clips])
     order = sorted(poses, key=lambda k: list(ROWS).index(k.removesuffix(MANY)))
     for which, s in SETS.items():
@@ -82,7 +85,10 @@ def difference(
     which='Human3.6M', # test set
     metric='mpjpe'): # 'mpjpe' or 'p_mpjpe'
     "Error of row a minus that of row b, mm: mean and 95 % interval over takes."
-    (clips, truth), (poses, _) = _asked(folder), read_answers(folder)
+    return _difference(_asked(folder), read_answers(folder)[0], a, b, which, metric)
+
+def _difference(asked, poses, a, b, which, metric):
+    clips, truth = asked
     here = np.array([r['split'] == SETS[which] for r in clips])
     truth, takes, sums = truth[here], np.array([r['name'] for r in clips])[here], []
     n = min(len(poses[a]), len(poses[b]))
@@ -99,12 +105,12 @@ COMPARED = (('SoloPose', 'SoloPose without HeatPose'), ('SoloPose', 'SoloPose, H
 def table2_record(
     folder): # of `solopose_table2`
     "Everything that a reader needs of a run: circumstances, cost of every row, the table, and the paper's two questions."
-    (poses, facts), about = read_answers(folder), read_json(Path(folder) / 'run.json')
-    asked = [(a, b) for a, b in COMPARED if a in poses and b in poses]
-    differences = [dict(a=a, b=b, test=t, metric=m, **dict(zip(('mean', 'interval'), difference(folder, a, b, t, m))))
-                   for a, b in asked for t in SETS for m in BOTH.metrics]
+    (poses, facts), about, asked = read_answers(folder), read_json(Path(folder) / 'run.json'), _asked(folder)
+    pairs = [(a, b) for a, b in COMPARED if a in poses and b in poses]
+    differences = [dict(a=a, b=b, test=t, metric=m, **dict(zip(('mean', 'interval'), _difference(asked, poses, a, b, t, m))))
+                   for a, b in pairs for t in SETS for m in BOTH.metrics]
     cost = read_json(Path(folder) / 'cost.json')
-    return dict(about, runs=facts, cost=cost, rows=fill_table2(folder).to_dict('records'), differences=differences)
+    return dict(about, runs=facts, cost=cost, rows=_fill(asked, poses).to_dict('records'), differences=differences)
 
 # %% ../../nbs/rivals/48f_results.ipynb #31eb7c75
 @command

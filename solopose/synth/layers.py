@@ -14,7 +14,7 @@ from . import paint  # its methods of the ray caster
 from .maplight import GAMMA
 from .drawing import CameraBatch
 from .lens import finish
-from .people import PELVIS, People, batch_of, belongs, contacts, part_of
+from .people import People, batch_of, belongs, contacts, part_of
 from .people import people_of, random_views
 from .scenes import SceneRange, backdrop_light, light_of, random_light
 
