@@ -59,6 +59,13 @@ def test_import_pulls_nothing_heavy(module):
     assert loaded == []
 
 
+@pytest.mark.parametrize('module', ['solopose.training.layers_run', 'solopose.training.command'])
+def test_training_imports_on_a_bare_machine(module):
+    "A lent card's machine has torch, timm, Lightning and xarray, but nothing that draws, shows or reads films."
+    lacks = ['anny', 'warp', 'open_clip', 'plotly', 'av', 'h5netcdf', 'kaleido', 'trackers', 'zarr', 'OpenEXR']
+    assert fresh(f'import sys; sys.modules.update(dict.fromkeys({lacks})); import {module}; print("true")')
+
+
 def test_import_is_quick():
     "`import solopose` costs less than half a second beside torch."
     code = 'import time, json, torch; t = time.perf_counter(); import solopose; print(json.dumps(time.perf_counter() - t))'

@@ -7,7 +7,6 @@ __all__ = ['blur_along', 'squeeze', 'through_h264', 'equalised', 'finish']
 
 # %% ../../nbs/synth/27c_lens.ipynb #8784db34
 import io
-import av
 import numpy as np
 import torch
 from .scenes import LensRange
@@ -65,6 +64,7 @@ def through_h264(
     frames, # (F, h, w, 3) uint8 array, sides even
     quality:int): # constant rate factor: 18 looks like the original, 40 is bad
     "The same frames after H.264."
+    import av  # a machine that only trains need not have it
     file = io.BytesIO()
     with av.open(file, 'w', 'mp4') as out:
         stream = out.add_stream('libx264', 25,
