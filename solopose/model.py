@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'RENAMED', 'list_models', 'load_weights', 'list_pretrained', 'shipped_weights', 'find_weights',
-           'create_model']
+           'create_model', 'load_model']
 
 # %% ../nbs/07c_model.ipynb #2b7c0a40
 from importlib import resources
@@ -88,15 +88,18 @@ def shipped_weights(
     _no_weights(name, tag, tags)
 
 # %% ../nbs/07c_model.ipynb #11a941a4
+def _is_path(word):
+    "Is this a file, or does it look like one?"
+    path = Path(word)
+    return bool(path.is_file() or path.suffix or path.parent.name)
+
 def find_weights(
     name, # a model's name
     pretrained, # True, a tag, or the path of a .safetensors file
 ):
     "Path of weights, by tag or as given."
     if pretrained is True: return shipped_weights(name)
-    path = Path(pretrained)
-    is_path = path.is_file() or path.suffix or path.parent.name
-    return path if is_path else shipped_weights(name, str(pretrained))
+    return Path(pretrained) if _is_path(pretrained) else shipped_weights(name, str(pretrained))
 
 # %% ../nbs/07c_model.ipynb #2a0754bb
 def _set_trainable(encoder, on):
@@ -134,3 +137,12 @@ def create_model(
     if fixed:
         raise ValueError(f'pretrained weights fix the settings; leave out {", ".join(fixed)}')
     return _pretrained(name, pretrained, trainable_encoder)
+
+# %% ../nbs/07c_model.ipynb #130fe914
+def load_model(
+    weights='solopose-small', # file of weights, or a name of `list_models()` whose weights ship
+    device='cpu', # of torch
+): # `SoloPose` in eval mode, on the device
+    "A trained model by file or name. ValueError if there are no such weights."
+    model = load_weights(weights) if _is_path(weights) else create_model(str(weights), pretrained=True)
+    return model.to(device).eval()

@@ -254,7 +254,7 @@ def test_rotated_container(tmp_path):
     "A film that is stored on its side and asks to be turned gives the poses of the upright one."
     import av
     frames = pixels(n=25, width=200, height=288)
-    upright = make_video(tmp_path / 'upright.mp4', frames)
+    make_video(tmp_path / 'upright.mp4', frames)
     lying = make_video(tmp_path / 'lying.mp4', np.ascontiguousarray(np.rot90(frames, -1, (1, 2))))
     with av.open(str(lying)) as a, av.open(str(tmp_path / 'turned.mp4'), 'w') as b:
         s = b.add_stream_from_template(a.streams.video[0])

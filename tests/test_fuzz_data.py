@@ -18,7 +18,6 @@ from solopose.data.preprocessed import read_preprocessed
 from solopose.data.recorded import drawn_frames, turn_camera
 from solopose.synth.recordings import moving_person
 from solopose.data.takes import TakeError
-from solopose.files import read_npz, read_pickle
 
 SEEDS_THAT_FAILED = dict(npz=(48, 160, 172, 272), pickle=(195,), text=(4, 38, 67, 229, 241, 252, 268), cdf=(65, 188, 377, 641, 1971), mat=(39,))
 

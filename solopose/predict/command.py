@@ -34,7 +34,7 @@ def check_wanted(
     **kw, # of the command
 ): # `Wanted`
     "The settings of a run; ValueError for the first one that cannot be."
-    from solopose.predict.aim import check_fov
+    from solopose.aim import check_fov
     from solopose.predict.films import Wanted
     from solopose.predict.given import read_boxes
     from solopose.predict.writers import check_formats
@@ -73,14 +73,14 @@ def _presence(found):
 # %% ../../nbs/predict/55_command.ipynb #ced1046e
 def _one(film, out, wanted, resume):
     "Read one film; returns the lines to print and whether it was stopped."
-    from solopose.predict.films import load_model, run_film
+    from solopose.predict.films import film_model, run_film
     from solopose.predict.parts import stoppable
     with stoppable() as stop: found, files = run_film(film, out, wanted, resume, True, stop)
     where = f"{', '.join(files)} in {printable(os.path.abspath(out))}"
     if found is None: return found, [f'{printable(film)} is done: {where}']
     n = len(found.poses.time)
     compared = found.truth is not None and found.poses.sizes['individual'] and wanted.frame == 'camera'
-    lines = _presence(found) + (_errors(found, load_model(wanted.weights, wanted.device)) if compared else [])
+    lines = _presence(found) + (_errors(found, film_model(wanted.weights, wanted.device)) if compared else [])
     stopped = [] if found.complete else [f'stopped after {n} frames: the same command with --resume goes on']
     speed = f'{n} frames in {found.seconds:.1f} s: {n / found.seconds:.1f} frames/s'
     return found, lines + [where, *stopped, speed]
@@ -115,11 +115,11 @@ def run_live(
     stop=lambda: False, # is it time to end?
 ): # list of `Answer`, times (T,), s, frames that were dropped
     "Read a camera until somebody says stop."
-    from solopose.predict.films import load_model
+    from solopose.predict.films import film_model
     from solopose.predict.given import read_camera
     from solopose.predict.stream import Newest, camera_frames, predict_stream, stream_delay
     from tqdm import tqdm
-    model, answers, times = load_model(wanted.weights, wanted.device), [], []
+    model, answers, times = film_model(wanted.weights, wanted.device), [], []
     fps = wanted.fps or 30.
     live, show = Newest(camera_frames(name), stream_delay(model, fps)), _scene(view)
     camera = read_camera(wanted.camera, name) if wanted.camera else None
@@ -139,14 +139,14 @@ def _live(name, out, wanted, view):
     "Read a camera and write what was seen; the lines to print."
     import numpy as np
     from types import SimpleNamespace
-    from solopose.predict.films import load_model, only_run, _write
+    from solopose.predict.films import film_model, only_run, _write
     from solopose.predict.parts import stoppable
     from solopose.predict.presence import settle
     from solopose.predict.run import Prediction, film_dataset, gather, ranked
     with only_run(out), stoppable() as stop:
         answers, times, dropped = run_live(name, wanted, view, stop)
         if not times: raise ValueError(f'camera {name} gave no frame: look whether it is there')
-        model, at = load_model(wanted.weights, wanted.device), np.array(times)
+        model, at = film_model(wanted.weights, wanted.device), np.array(times)
         there = model.metadata.get('presence')
         found = [settle(r, at, wanted.smooth, there) for r in gather(answers).values()]
         video = SimpleNamespace(width=1, source_size=(1, 1), resample_fps=None, rate=30., name=str(name))
@@ -192,7 +192,7 @@ def solopose_predict(
     max_frames:Param('stop after so many frames', int)=None,
     smooth:Param('standard deviation of the smoothing over time, s; 0: none', float)=.06,
     mirror:Param('read the mirrored film as well: steadier, more work', bool)=False,
-    weights:Param('safetensors file instead of the weights of the package', str)=None,
+    weights:Param('weights file, or a model whose weights ship, instead of solopose-small', str)=None,
     device:Param('auto, cpu, cuda or cuda:1', str)='auto',
     resume:Param('go on where an earlier run was stopped', bool)=False,
     cluster:Param('processes for several films, or tcp://... of a dask scheduler', str)=None,

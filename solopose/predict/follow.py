@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .aim import crop_to_camera
+from ..aim import crop_to_camera
 from .poses import next_window, read_windows, reflected, step_of
 from .reader import Reader, _now
 from .squares import middle_side, person_square

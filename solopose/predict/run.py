@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from ..cli import printable
 from ..model import create_model
 from ..poses import pose_dataset, rename_dims
-from .absolute import absolute_position, film_lens
+from ..absolute import absolute_position, film_lens
 from .follow import Flow, Follower
 from .looks import Given, Looks, groups
 from .parts import Parts, ahead

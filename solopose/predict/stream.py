@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..model import create_model
-from .absolute import film_lens
+from ..absolute import film_lens
 from .follow import Follower
 from .looks import groups
 from .run import find_people, group_size

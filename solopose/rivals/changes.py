@@ -28,7 +28,7 @@ from .table2 import EFFORT, fit_solopose, new_solopose, study_of
 from ..skeleton import SKELETON
 from ..temporal import WindowAttention3D
 from .results import BOTH
-from ..training.evaluate import run_facts
+from ..weights import run_facts
 
 # %% ../../nbs/rivals/48g_changes.ipynb #e0e86660
 @dataclass(frozen=True)

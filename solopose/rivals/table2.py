@@ -21,9 +21,8 @@ from .lifting import LinearLifter, constant, fit_pstmo, fit_stcformer, lift, mir
 from .mini import MINI, load_clips, make_mini
 from .pstmo import PSTMO
 from .stcformer import STCFormer, parameters
-from ..training.evaluate import run_facts
-from ..training.optimizer import learning_rate, optimizer_for, parameter_groups
-from ..training.recipe import Recipe
+from ..weights import run_facts
+from ..optimizer import learning_rate, optimizer_for, parameter_groups
 
 # %% ../../nbs/rivals/48e_table2.ipynb #79fe5b74
 @dataclass(frozen=True)
@@ -122,12 +121,12 @@ def fit_solopose(
     edit=None): # changes the joints (B, T, 15, 3) of clips: called with them and the clips
     "Train on cached tokens; the last loss."
     e, rng = study.effort, np.random.default_rng(seed)
-    recipe = Recipe(steps=e.solopose_steps, warmup=max(1, e.solopose_steps // 10), optimizer=e.optimizer, lr=e.lr)
+    steps, warmup = e.solopose_steps, max(1, e.solopose_steps // 10)
     full_products()
-    opt = optimizer_for(parameter_groups(net.train(), recipe), recipe)
+    opt = optimizer_for(parameter_groups(net.train(), e.lr), e.optimizer, e.lr)
     peak = [g['lr'] for g in opt.param_groups]
-    for step in range(recipe.steps):
-        for g, lr in zip(opt.param_groups, peak): g['lr'] = lr * learning_rate(step, recipe)
+    for step in range(steps):
+        for g, lr in zip(opt.param_groups, peak): g['lr'] = lr * learning_rate(step, steps, warmup)
         loss = _solopose_step(net, opt, *draw_clips(study, rows, rng, edit))
     return loss
 

@@ -4,17 +4,12 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'FPS', 'training_poses', 'baselines', 'view_of', 'binned', 'predict_pool', 'errors', 'interval', 'by_group',
-           'report', 'score', 'run_facts', 'report_text']
+           'report', 'score', 'report_text']
 
 # %% ../../nbs/training/42_evaluate.ipynb #9e7741ce
-import platform
-import sys
-from datetime import datetime, timezone
-from pathlib import Path
 import numpy as np
 import torch
 from ..metrics import body_axes, constant_pose, mpjpe, mpjve, p_mpjpe, per_joint
-from ..weights import source_commit
 from .pools import Pool, draw_clip
 from ..skeleton import SKELETON
 from ..synth.people import PELVIS
@@ -204,14 +199,6 @@ def score(
     joints = {k: round(float(v), 1) for k, v in per_joint(pred, true).items()}
     return dict(clips=len(true), frames=int(true.shape[0] * true.shape[1]), **errors(pred, true),
                 constant_mpjpe=flat['mpjpe'], constant_p_mpjpe=flat['p_mpjpe'], per_joint=joints), pose
-
-# %% ../../nbs/training/42_evaluate.ipynb #55456483
-def run_facts():
-    "What a reader needs to repeat a run: command, commit, device, versions, date."
-    card, cpu = torch.cuda.is_available(), f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
-    return dict(command=' '.join([Path(sys.argv[0]).name, *sys.argv[1:]]), commit=source_commit(),
-        device=torch.cuda.get_device_name() if card else cpu, python=platform.python_version(),
-        torch=torch.__version__, date=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'))
 
 # %% ../../nbs/training/42_evaluate.ipynb #da44479e
 def report_text(

@@ -14,23 +14,18 @@ from fastcore.script import Param
 from ..cli import command
 from ..device import pick_device
 from ..files import must_exist, whole_file
-from ..model import create_model, load_weights
-from .evaluate import report, report_text, run_facts
+from ..model import load_model
+from .evaluate import report, report_text
 from .examine import examine
 from .pools import Pool, draw_pool
-
-# %% ../../nbs/training/42b_evaluate_command.ipynb #b170cc99
-def _model_of(weights, device):
-    "The model of a file of weights, or one whose weights ship."
-    if Path(weights).suffix: return load_weights(weights).to(pick_device(device))
-    return create_model(weights, pretrained=True).to(pick_device(device))
+from ..weights import run_facts
 
 # %% ../../nbs/training/42b_evaluate_command.ipynb #319f1181
 def _by_protocol(weights, data, protocol, out, pack, motions, clips, device):
     "Errors by protocol of weights or predictions, as text; clips of 'synth' are drawn if missing."
     theirs = Path(weights).suffix == '.npz'
     if theirs and not Path(weights).exists(): raise ValueError(f'{weights}: no such file of predictions')
-    model = weights if theirs else _model_of(weights, device)
+    model = weights if theirs else load_model(weights, pick_device(device))
     if data == 'synth':
         data = Path(out) / 'synth'
         size = 128 if theirs else model.config.image_size
@@ -45,7 +40,7 @@ def _evaluate(weights, pool, pack, motions, clips, device):
     began = time.perf_counter()
     must_exist(pack, 'body pack', '--pack', 'build_body_pack')
     must_exist(motions, 'motion pack', '--motions', 'solopose_motions')
-    model = _model_of(weights, device)
+    model = load_model(weights, pick_device(device))
     if not Pool(pool, 'test'):
         draw_pool(pack, pool, 'test', 1, clips, model.config.image_size, motions=motions or None)
     found, steps = report(model, pool, pack, clips or 10 ** 9), model.metadata.get('steps')

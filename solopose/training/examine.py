@@ -14,11 +14,12 @@ import torch
 from ..data.clips import ClipDataset, clip_box
 from ..data.store import view_camera
 from ..files import read_json, read_npz, whole_file, write_json, write_npz
-from ..predict.absolute import film_lens
-from ..predict.aim import crop_to_camera
+from ..absolute import film_lens
+from ..aim import crop_to_camera
 from ..protocols import as_arrays, evaluate, find_protocol
 from ..skeleton import SKELETON
-from .evaluate import VIEWS, binned, predict_pool, run_facts, view_of
+from .evaluate import VIEWS, binned, predict_pool, view_of
+from ..weights import run_facts
 from .pools import Pool
 
 # %% ../../nbs/training/42a_examine.ipynb #c7b3dedc

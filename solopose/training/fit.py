@@ -21,7 +21,7 @@ from .callbacks import MetricsLogger, ProgressBar
 from .checkpoints import (AtomicCheckpointIO, CheckpointSaver, checkpoints, last_good,
                                            step_of,
                                            choice_store, follow_first, is_first, run_lock)
-from .evaluate import run_facts
+from ..weights import run_facts
 from .module import PoseTask, build_model, pl
 from .pools import Pool
 from .recipe import Recipe

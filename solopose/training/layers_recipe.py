@@ -9,8 +9,7 @@ __all__ = ['LayersRecipe', 'checked', 'rate_at', 'layers_optimizer']
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from .optimizer import optimizer_for, parameter_groups
-from .recipe import Recipe
+from ..optimizer import optimizer_for, parameter_groups
 
 # %% ../../nbs/training/43i_layers_recipe.ipynb #d76dcb21
 @dataclass
@@ -85,10 +84,10 @@ def layers_optimizer(
     net, # a `SoloPose`
     recipe:LayersRecipe): # lr, tower_lr
     "Muon, and AdamW for the tower, which is not decayed; a group's `peak` is its highest rate."
-    rates = Recipe(lr=recipe.lr, optimizer='muon', encoder_lr=recipe.tower_lr / recipe.lr, weight_decay=.05)
     net.encoder.requires_grad_(True)
-    tower, groups = {id(p) for p in net.encoder.parameters()}, parameter_groups(net, rates)
+    tower = {id(p) for p in net.encoder.parameters()}
+    groups = parameter_groups(net, recipe.lr, encoder_lr=recipe.tower_lr / recipe.lr)
     for g in groups:
         g['peak'], g['encoder'] = g['lr'], id(g['params'][0]) in tower
         if g['encoder']: g['use_fallback'], g['weight_decay'] = True, 0.
-    return optimizer_for(groups, rates)
+    return optimizer_for(groups, 'muon', recipe.lr)

@@ -13,7 +13,7 @@ from ..model import create_model, shipped_weights, load_weights
 from .batches import Batches
 from .losses import counts, pose_loss, surface_head
 from .norms import sync_norms
-from .optimizer import learning_rate, optimizer_for, parameter_groups
+from ..optimizer import learning_rate, optimizer_for, parameter_groups
 from .pools import augment
 from .recipe import Recipe
 from ..device import pick_device
@@ -102,10 +102,12 @@ def on_after_batch_transfer(self:PoseTask,
 @patch
 def configure_optimizers(self:PoseTask):
     "The optimiser of network and surface head, and its schedule."
-    groups, r = parameter_groups(self.net, self.recipe), self.recipe
+    r = self.recipe
+    groups = parameter_groups(self.net, r.lr, r.weight_decay, r.encoder_lr, r.layer_decay)
     if self.surface: groups.append(dict(params=list(self.surface.parameters()), lr=r.lr, use_fallback=True))
-    opt = optimizer_for(groups, r)
-    return [opt], [torch.optim.lr_scheduler.LambdaLR(opt, lambda s: learning_rate(s, r))]
+    opt = optimizer_for(groups, r.optimizer, r.lr)
+    share = lambda step: learning_rate(step, r.steps, r.warmup)
+    return [opt], [torch.optim.lr_scheduler.LambdaLR(opt, share)]
 
 # %% ../../nbs/training/43e_module.ipynb #c026ac04
 @patch

@@ -12,10 +12,10 @@ import torch
 from ..device import matrix_rate, pick_device
 from ..trace import trace
 from .batches import Batches
-from .evaluate import run_facts
+from ..weights import run_facts
 from .losses import pose_loss, surface_head
 from .module import build_model
-from .optimizer import optimizer_for, parameter_groups
+from ..optimizer import optimizer_for, parameter_groups
 from .pools import augment
 from .recipe import Recipe
 
@@ -41,7 +41,8 @@ def measured_steps(
     device, low = next(net.parameters()).device, 'bf16' in recipe.precision
     surface, now, rows = surface_head(net, recipe.weights), _clock(device), []
     if surface: surface.to(device)
-    opt = optimizer_for(parameter_groups(net, recipe), recipe)
+    groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.encoder_lr, recipe.layer_decay)
+    opt = optimizer_for(groups, recipe.optimizer, recipe.lr)
     batches = iter(Batches(recipe, net.config, stop=steps))
     for _ in range(steps):
         marks = [now()]
