@@ -278,7 +278,7 @@ def _announce(study, missing):
 
 # %% ../../nbs/rivals/48e_table2.ipynb #fdf63fb3
 def _cost(call, frames, counted=None):
-    "Million multiply-adds (of `counted`, with gradients: fused products are not seen) and ms, for each frame."
+    "Million multiply-adds (of `counted`, with gradients: fused products are not seen) and ms, per frame."
     from torch.utils.flop_counter import FlopCounterMode
     times = []
     with FlopCounterMode(display=False) as count: (counted or call)()
