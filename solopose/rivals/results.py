@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETS', 'BOTH', 'COMPARED', 'read_answers', 'fill_table2', 'table2_text', 'difference', 'table2_record',
-           'solopose_table2']
+           'solopose_table2', 'cost_table']
 
 # %% ../../nbs/rivals/48f_results.ipynb #48f00003
 from pathlib import Path
@@ -139,3 +139,14 @@ def solopose_table2(
     if trees and 'h36m' not in trees:
         raise ValueError('real trees without --h36m: its subjects S9 and S11 are a test set')
     print(table2_text(fill_table2(table2(out, scale, encoder, trees or None, pack or None, motions or None))))
+
+# %% ../../nbs/rivals/48f_results.ipynb #6fa75d6a
+def cost_table(
+    cost): # of `costs`
+    "Cost of each system with the encoder that it needs, for one output frame (pandas)."
+    import pandas as pd
+    t = pd.DataFrame(cost).set_index('system')
+    whole = t + t.loc['encoder']
+    whole.loc['encoder'] = t.loc['encoder']
+    whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
+    return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)

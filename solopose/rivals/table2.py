@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EFFORT', 'ROWS', 'MANY', 'Effort', 'Row', 'Study', 'study_of', 'draw_clips', 'full_products', 'fit_solopose',
-           'new_solopose', 'run_row', 'run_rows', 'costs', 'cost_table', 'table2']
+           'new_solopose', 'run_row', 'run_rows', 'costs', 'table2']
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
 from dataclasses import dataclass, replace
@@ -314,17 +314,6 @@ def costs(
             for k, (p, m, t) in out.items()]
 
 def _decoded(net, tokens): return net.decode(net.from_tokens(tokens), how='sharp')[0]
-
-# %% ../../nbs/rivals/48e_table2.ipynb #6fa75d6a
-def cost_table(
-    cost): # of `costs`
-    "Cost of each system with the encoder that it needs, for one output frame (pandas)."
-    import pandas as pd
-    t = pd.DataFrame(cost).set_index('system')
-    whole = t + t.loc['encoder']
-    whole.loc['encoder'] = t.loc['encoder']
-    whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
-    return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)
 
 # %% ../../nbs/rivals/48e_table2.ipynb #5a7613ff
 def table2(
