@@ -97,7 +97,7 @@ CLAIMS = {
     r'errors lie (\d+) to (\d+) % below those of BlazePose\'s own head in MPJPE and (\d+) to (\d+) % in P-MPJPE': small_below,
     r'([\d.]+) million looked at in (\w+) minutes': small_run,
     r'half a million frames (?:drawn|that the shipped `solopose-small`)()': lambda _: round(record('solopose-small')['layers'] / 1e6, 1) == .5,
-    r"'frames': (\d+), 'layers': \d{4}": as_recorded('solopose-small', 'frames'),
+    r"'frames': (\d+), 'layers': \d{4}": lambda n: int(n) in [record(f'solopose-small{k}')['frames'] for k in ('', '-2')],
     r'([\d,]+) frames drawn by \d+ processes': as_recorded('solopose-small', 'layers'),
     r'drawn by (\d+) processes, \d+ per second': lambda n: int(n) == record('solopose-small')['options']['procs'],
     r'`?solopose_augmotion`?\]?(?:\([^)]*\))?; ([\d.]+) million frames': as_recorded('augmotion-7m', 'frames', 1e6),

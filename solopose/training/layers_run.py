@@ -332,6 +332,7 @@ def solopose_train_layers(
     batch:Param('frames of a step', int)=512,
     lr:Param('peak learning rate', float)=1.5e-3,
     tower_lr:Param('peak learning rate of the tower', float)=1.5e-4,
+    early:Param('rate of the first stages of the tower, share of tower_lr', float)=1.,
     unfreeze:Param('share of the run after which the tower learns', float)=.6,
     every:Param('seconds between evaluations', float)=60.,
     save_every:Param('seconds between checkpoints', float)=150.,
