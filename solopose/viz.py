@@ -73,7 +73,8 @@ def _number_ticks(fig, of):
     for name in {t[f'{of}axis'] or of for t in drawn}:
         axis = fig.layout[f'{of}axis{name[1:]}']
         if axis.type != 'log' or axis.tickvals is not None or axis.dtick is not None: continue
-        ticks = log_ticks(np.concatenate([np.asarray(t[of], float) for t in drawn if (t[f'{of}axis'] or of) == name]))
+        along = [np.asarray(t[of], float) for t in drawn if (t[f'{of}axis'] or of) == name]
+        ticks = log_ticks(np.concatenate(along))
         if ticks: axis.update(tickvals=ticks, ticktext=[f'{v:,.10g}' for v in ticks])
 
 # %% ../nbs/09_viz.ipynb #09a0a009

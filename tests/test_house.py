@@ -1,5 +1,6 @@
 "The shape of the package: rooms that import one way, at most six floors, modules of a readable length, an honest reading order."
 import ast
+import json
 import re
 from collections import defaultdict
 from functools import lru_cache
@@ -131,3 +132,31 @@ def test_numbers_rise_within_a_folder():
         if p.stem[0].isdigit(): folders[p.parent].append(p.stem.split('_')[0])
     for folder, numbers in folders.items():
         assert numbers == sorted(set(numbers), key=lambda n: (int(re.match(r'\d+', n)[0]), n)), f'{folder}: {numbers}'
+
+
+def export_cells():
+    "(notebook, id, lines) of the cells that make the package."
+    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
+        if any(x.startswith(('.', '_')) for x in path.relative_to(ROOT).parts): continue
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            source = ''.join(cell['source'])
+            if cell['cell_type'] == 'code' and re.search(r'^#\s*\|\s*exports?\b', source, re.M):
+                yield path.relative_to(ROOT), cell['id'], source
+
+
+def crowded(source):
+    "Lines of more than 110 characters, and lines on which a second statement of a block begins."
+    lines = source.splitlines()
+    blocks = [getattr(n, k, []) for n in ast.walk(ast.parse(source)) for k in ('body', 'orelse', 'finalbody')]
+    second = [b.lineno for block in blocks if isinstance(block, list) for a, b in zip(block, block[1:]) if a.end_lineno == b.lineno]
+    return [l for l in lines if len(l) > 110] + [lines[n - 1] for n in second]
+
+
+def test_exported_lines_are_short_and_hold_one_statement():
+    wrong = [f'{path} {k}: {l.strip()}' for path, k, source in export_cells() for l in crowded(source)]
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_a_crowded_line_is_found():
+    assert crowded('a = 1; b = 2') == ['a = 1; b = 2'] and crowded('if a:\n    b(); c()') == ['    b(); c()']
+    assert crowded('x' * 111) and not crowded('if a: b()\nelse: c()')

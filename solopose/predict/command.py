@@ -93,8 +93,9 @@ def _many(films, out, wanted, cluster):
     for film, what, words in rows:
         print(f'{printable(film)}:', f'{what}, {words}' if what == 'failed' else words)
     failed = sum(what == 'failed' for _, what, _ in rows)
-    if failed: raise ValueError(f'{failed} of {len(rows)} films failed, they are listed above; '
-                                f'the others are in {printable(out)}')
+    if failed:
+        raise ValueError(f'{failed} of {len(rows)} films failed, they are listed above; '
+                         f'the others are in {printable(out)}')
     return [f'{len(rows)} films in {printable(os.path.abspath(out))}']
 
 # %% ../../nbs/predict/55_command.ipynb #39d15f90

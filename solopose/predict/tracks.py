@@ -29,7 +29,8 @@ def _library():
     try:
         import supervision
         with _without_opencv(): import trackers
-    except ImportError as e: raise ImportError(f'following people needs `pip install trackers` ({e})') from None
+    except ImportError as e:
+        raise ImportError(f'following people needs `pip install trackers` ({e})') from None
     return trackers, supervision
 
 # %% ../../nbs/predict/51b_tracks.ipynb #fc7fea6d

@@ -58,14 +58,16 @@ CHANGES = {
     'middle frame of 5': Change(frames=5, ask=5, joints='middle', against='clips of 5 frames'),
     'universal frame': Change(joints='universal'),
     'sides swapped as released': Change(joints='swapped'),
-    'layout of the paper': Change(dict(layout='paper', frames=5, patch=16, window=(1, 8, 8)), 5, against='clips of 5 frames'),
+    'layout of the paper': Change(dict(layout='paper', frames=5, patch=16, window=(1, 8, 8)), 5,
+                                  against='clips of 5 frames'),
     'encoder with random weights': Change(encoder='random'),
     'encoder as Google published it': Change(encoder='published'),
     'split by take': Change(split='take', against='split by take'),
     'split by clip': Change(split='clip', against='split by take')}
 
 # %% ../../nbs/rivals/48g_changes.ipynb #d25249c4
-_SWAPPED = dict(aist=('hip', 'knee', 'ankle'), mads=('shoulder', 'elbow', 'wrist'), mpi=('shoulder', 'elbow', 'wrist'))
+_ARM = 'shoulder', 'elbow', 'wrist'
+_SWAPPED = dict(aist=('hip', 'knee', 'ankle'), mads=_ARM, mpi=_ARM)
 
 def swap_sides(joints, dataset):
     "Joints (T, 15, 3) with left and right as the released scripts have them."
@@ -120,7 +122,8 @@ def tokens_of(
     if not which: return Path(run) / 'clips'
     torch.manual_seed(0)
     out = Path(run) / f'clips-{name}'
-    cache_clips(Path(run) / 'humans.zarr', out, frozen_encoder(which), MINI[read_json(Path(run) / 'run.json')['scale']])
+    scale = MINI[read_json(Path(run) / 'run.json')['scale']]
+    cache_clips(Path(run) / 'humans.zarr', out, frozen_encoder(which), scale)
     return out
 
 # %% ../../nbs/rivals/48g_changes.ipynb #1c242e62
@@ -136,8 +139,8 @@ class FlatInTime(nn.Module):
 
 def flatten_bias(net):
     "Let every attention of a `SoloPose` use a `FlatInTime` table."
-    for m in list(net.modules()):
-        if isinstance(m, WindowAttention3D): parametrize.register_parametrization(m, 'bias', FlatInTime(m.window))
+    for m in [m for m in net.modules() if isinstance(m, WindowAttention3D)]:
+        parametrize.register_parametrization(m, 'bias', FlatInTime(m.window))
 
 # %% ../../nbs/rivals/48g_changes.ipynb #cc4ef320
 def _padded(stem, inputs): return (F.pad(inputs[0], (0, -inputs[0].shape[-1] % 4)),)
@@ -160,7 +163,8 @@ def ask_clip(
     decode): # see `HeatPose.decode`
     "Joints (T, 15, 3), mm from the pelvis."
     if frames:
-        near = (torch.arange(len(tokens))[:, None] + torch.arange(frames) - frames // 2).clamp(0, len(tokens) - 1)
+        around = torch.arange(len(tokens))[:, None] + torch.arange(frames) - frames // 2
+        near = around.clamp(0, len(tokens) - 1)
         x = net.decode(net.from_tokens(tokens[near]), how=decode)[0][:, frames // 2]
     else: x = net.decode(net.from_tokens(tokens[None]), how=decode)[0][0]
     return x - x[:, :1]
@@ -173,7 +177,8 @@ def fit_change(
     seed:int=0): # of everything random
     "The trained network of one row."
     torch.manual_seed(seed)
-    study = split_clips(replace(study, effort=replace(study.effort, frames=change.frames or study.effort.frames)), change.split)
+    effort = replace(study.effort, frames=change.frames or study.effort.frames)
+    study = split_clips(replace(study, effort=effort), change.split)
     universal = universal_joints(run, study) if change.joints == 'universal' else None
     net = new_net(study.effort, change)
     fit_solopose(net, study, study.train, seed, edit_joints(change.joints, universal))
@@ -213,12 +218,13 @@ def run_changes(
         stem, began = out / re.sub(r'\W+', '_', name), time.perf_counter()
         which = published if change.encoder == 'published' else change.encoder
         if stem.with_suffix('.json').exists() or (change.encoder and not which): continue
-        own, key = replace(study, folder=tokens_of(run, which, change.encoder)), replace(change, decode='', against='')
+        own = replace(study, folder=tokens_of(run, which, change.encoder))
+        key = replace(change, decode='', against='')
         if key != last: net, last = fit_change(run, own, change, seed), key
         answers, truth, asked = ask_change(run, own, change, net)
         write_npz(stem.with_suffix('.npz'), answers=answers, truth=truth.astype(np.float32))
-        facts = dict(run_facts(), row=name, seed=seed, steps=study.effort.solopose_steps, takes=[r['name'] for r in asked],
-                     seconds=round(time.perf_counter() - began, 1))
+        facts = dict(run_facts(), row=name, seed=seed, steps=study.effort.solopose_steps,
+                     takes=[r['name'] for r in asked], seconds=round(time.perf_counter() - began, 1))
         write_json(stem.with_suffix('.json'), facts)
         print(f"{name}: {facts['seconds']:.0f} s", flush=True)
     return out
@@ -229,7 +235,8 @@ def _answers(out, name):
     "Facts, answers and truth of one row; None if it was not trained."
     stem = Path(out) / re.sub(r'\W+', '_', name)
     if not stem.with_suffix('.json').exists(): return None
-    with np.load(stem.with_suffix('.npz'), allow_pickle=False) as z: return read_json(stem.with_suffix('.json')), z['answers'], z['truth']
+    facts = read_json(stem.with_suffix('.json'))
+    with np.load(stem.with_suffix('.npz'), allow_pickle=False) as z: return facts, z['answers'], z['truth']
 
 def _sums(found, metric):
     "Sums and counts of a metric, clip by clip."
@@ -239,7 +246,7 @@ def _sums(found, metric):
 def change_rows(
     out, # of `run_changes`
     changes=CHANGES): # name -> `Change`
-    "Tidy table (list of dict): row, metric, value and interval; difference to the row it is compared with, and interval."
+    "Tidy table (list of dict): row, metric, value, interval; difference to the row it is compared with."
     table = []
     for name, change in changes.items():
         found, other = _answers(out, name), _answers(out, change.against)
@@ -247,7 +254,8 @@ def change_rows(
         for metric in BOTH.metrics:
             total, count = _sums(found, metric)
             row = dict(row=name, metric=metric, value=float(total.sum() / count.sum()),
-                       interval=bootstrap(total, count, np.array(found[0]['takes'])), against=change.against, clips=len(count))
+                       interval=bootstrap(total, count, np.array(found[0]['takes'])),
+                       against=change.against, clips=len(count))
             table.append(row | _compared(found, other, metric))
     return table
 
@@ -270,7 +278,8 @@ def solopose_ablations(
     threads:Param('torch threads, 0: as many as torch likes', int)=0):
     "Train and measure the ablations, one change of SoloPose at a time"
     if threads: torch.set_num_threads(threads)
-    if not (Path(run) / 'run.json').exists(): raise ValueError(f'{run}: no run there; solopose_table2 --out {run} makes it')
+    if not (Path(run) / 'run.json').exists():
+        raise ValueError(f'{run}: no run there; solopose_table2 --out {run} makes it')
     record = changes_record(run_changes(run, out, steps, published=published))
     if json_file: write_json(json_file, record)
     print(changes_text(record['rows']))
@@ -280,7 +289,8 @@ def changes_record(
     out): # of `run_changes`
     "Facts of every row, and the table."
     facts = [found[0] for name in CHANGES if (found := _answers(out, name))]
-    return dict(run_facts(), runs=[{k: v for k, v in f.items() if k != 'takes'} for f in facts], rows=change_rows(out))
+    runs = [{k: v for k, v in f.items() if k != 'takes'} for f in facts]
+    return dict(run_facts(), runs=runs, rows=change_rows(out))
 
 # %% ../../nbs/rivals/48g_changes.ipynb #7451092a
 def changes_text(
@@ -288,6 +298,9 @@ def changes_text(
     "The table as text, mm."
     out = []
     for r in rows:
-        d = f"{r['difference']:+6.1f} ({r['difference_interval'][0]:+.1f} to {r['difference_interval'][1]:+.1f})" if 'difference' in r else ''
-        out.append(f"{r['row']:28s}{r['metric']:9s}{r['value']:6.1f} ({r['interval'][0]:.0f}-{r['interval'][1]:.0f})  {d}")
+        d, (low, high) = '', r['interval']
+        if 'difference' in r:
+            less, more = r['difference_interval']
+            d = f"{r['difference']:+6.1f} ({less:+.1f} to {more:+.1f})"
+        out.append(f"{r['row']:28s}{r['metric']:9s}{r['value']:6.1f} ({low:.0f}-{high:.0f})  {d}")
     return '\n'.join(out)

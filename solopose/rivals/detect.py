@@ -32,11 +32,12 @@ def peaks(
     "Places (..., 2) of the peaks, x and y in shares of the picture's sides, and their height (...) in 0..1."
     p = _window(maps.float(), reach)
     x, y = ((torch.arange(n, device=maps.device) + .5) / n for n in (maps.shape[-1], maps.shape[-2]))
-    return torch.stack([(p.sum(-2) * x).sum(-1), (p.sum(-1) * y).sum(-1)], -1), maps.flatten(-2).amax(-1).sigmoid()
+    places = torch.stack([(p.sum(-2) * x).sum(-1), (p.sum(-1) * y).sum(-1)], -1)
+    return places, maps.flatten(-2).amax(-1).sigmoid()
 
 # %% ../../nbs/rivals/48_detect.ipynb #3e1be1cb
 def frozen_encoder(
-    weights='shipped', # 'shipped': the tower of solopose-small; 'random'; or a file of `solopose_blazepose full`
+    weights='shipped', # 'shipped': the tower of solopose-small; 'random'; a file of `solopose_blazepose full`
     image_size=192): # side of the crops, px
     "A frozen `SpatialEncoder` with heatmaps."
     if weights == 'shipped':
@@ -44,16 +45,18 @@ def frozen_encoder(
         if net.image_size == image_size: return net
         raise ValueError(f'the shipped encoder takes crops of {net.image_size} px, not {image_size}')
     if weights != 'random' and not Path(weights).exists():
-        raise ValueError(f"encoder {weights}: no such file; write one with solopose_blazepose full, or say 'shipped'")
+        raise ValueError(f"encoder {weights}: no such file; write one with solopose_blazepose full, "
+                         "or say 'shipped'")
     parts = MODELS['solopose-small']['encoder_options']['parts']
-    return SpatialEncoder('blazepose:full', None if weights == 'random' else str(weights), image_size, trainable=False, parts=parts).eval()
+    file = None if weights == 'random' else str(weights)
+    return SpatialEncoder('blazepose:full', file, image_size, trainable=False, parts=parts).eval()
 
 # %% ../../nbs/rivals/48_detect.ipynb #017cfe57
 @torch.inference_mode()
 def look(
     encoder, # of `frozen_encoder`
     frames): # crops (N, 3, S, S), uint8, or floats in 0..1
-    "Tokens (N, 1+H*W, C) float16; joints found (N, 15, 2) in shares of the crop's side, and their height (N, 15)."
+    "Tokens (N, 1+H*W, C) float16; joints found (N, 15, 2), shares of the crop's side; their height (N, 15)."
     features = encoder.trunk.body(encoder.colours(frames))
     where, height = peaks(features['heatmaps'])
     found = convert_joints(torch.cat([where, height[..., None]], -1).numpy(), BLAZEPOSE_39)
@@ -73,11 +76,13 @@ def read_cpn(
     "(subject, action, camera number) -> joints (T, 15, 2), px; ValueError for another file."
     found = read_npz(path, ['positions_2d']).get('positions_2d')
     if isinstance(found, np.ndarray) and found.ndim == 0: found = found.item()
-    if not isinstance(found, dict): raise ValueError(f'{path}: no positions_2d by subject; is it a file of CPN?')
+    if not isinstance(found, dict):
+        raise ValueError(f'{path}: no positions_2d by subject; is it a file of CPN?')
     out = {}
     for subject, actions in found.items():
         for action, cameras in actions.items():
-            for k, uv in enumerate(cameras): out[str(subject), str(action), k] = _fifteen(path, np.asarray(uv, float))
+            for k, uv in enumerate(cameras):
+                out[str(subject), str(action), k] = _fifteen(path, np.asarray(uv, float))
     return out
 
 # %% ../../nbs/rivals/48_detect.ipynb #c401fcf5

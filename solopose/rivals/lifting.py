@@ -47,7 +47,8 @@ def _descend(net, loss_of, steps, lr):
     "AdamW with a short warm-up and a cosine to zero; mean loss of the last tenth."
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=.01)
     warm, last = max(1, steps // 10), []
-    rate = lambda s: (s + 1) / warm if s < warm else .5 + .5 * math.cos(math.pi * (s - warm) / max(1, steps - warm))
+    fall = lambda s: .5 + .5 * math.cos(math.pi * (s - warm) / max(1, steps - warm))
+    rate = lambda s: (s + 1) / warm if s < warm else fall(s)
     plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)
     for _ in range(steps):
         opt.zero_grad()
@@ -64,7 +65,8 @@ def standardise(
     net, # a `STCFormer` or `PSTMO`
     uv): # its training joints (..., 15, 2)
     "Tell a network the mean and spread of its inputs; left and right share theirs."
-    both = torch.cat([uv.flatten(0, -3), mirrored(uv.flatten(0, -3), torch.ones(uv.shape[:-2].numel(), dtype=torch.bool))])
+    flat = uv.flatten(0, -3)
+    both = torch.cat([flat, mirrored(flat, torch.ones(len(flat), dtype=torch.bool))])
     net.centre.copy_(both.mean(0))
     net.spread.copy_(both.std(0).clamp(min=1e-3))
 

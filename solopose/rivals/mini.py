@@ -73,7 +73,8 @@ def mini_cast(
     train, test = (people_of(k, pack, SceneRange(size=film), motions) for k in ('train', 'test'))
     cast = [(train, p) for p in train.people]
     if dataset != 'h36m': return Cast(cast)
-    return Cast([cast[i % len(cast)] for i in range(5)] + [(test, test.people[i % len(test.people)]) for i in (0, 1)])
+    last = [(test, test.people[i % len(test.people)]) for i in (0, 1)]
+    return Cast([cast[i % len(cast)] for i in range(5)] + last)
 
 # %% ../../nbs/rivals/48a_mini.ipynb #50ed271a
 def draw_trees(
@@ -86,7 +87,8 @@ def draw_trees(
     trees = {d: Path(out) / d for d in scale.takes}
     for d, root in trees.items():
         if root.exists(): continue
-        write_native(mini_cast(d, scale.film, pack, motions), d, root, scale.takes[d], scale.seconds, seed, scale.film)
+        cast = mini_cast(d, scale.film, pack, motions)
+        write_native(cast, d, root, scale.takes[d], scale.seconds, seed, scale.film)
     return trees
 
 # %% ../../nbs/rivals/48a_mini.ipynb #d38e8111
@@ -125,8 +127,9 @@ def prepare_clip(
     tokens, found, sure = look(encoder, crops)
     on = lambda uv: screen(uv, size).astype(np.float32)
     about = dict(mirror=look(encoder, crops.flip(-1))[0].numpy()) if mirror else {}
-    return about | dict(tokens=tokens.numpy(), joints=(camera - camera[:, :1]).astype(np.float32), true2d=on(pixels(size)),
-                found2d=on(box[:2] + found * (box[2] - box[0])), sure=sure.astype(np.float32))
+    joints = (camera - camera[:, :1]).astype(np.float32)
+    return about | dict(tokens=tokens.numpy(), joints=joints, true2d=on(pixels(size)),
+                        found2d=on(box[:2] + found * (box[2] - box[0])), sure=sure.astype(np.float32))
 
 # %% ../../nbs/rivals/48a_mini.ipynb #0330bf1c
 def cache_clips(
@@ -144,7 +147,8 @@ def cache_clips(
     rows = [_labels(dataset, c) | dict(file=f'{c:06d}.npz') for c in dataset.clips]
     missing = [r for r in rows if not (out / r['file']).exists()]
     for r in tqdm(missing, 'looking at clips', disable=not missing):
-        write_npz(out / r['file'], **prepare_clip(dataset, r['clip'], encoder, r['split'] in ('train', 'val')))
+        learned = r['split'] in ('train', 'val')
+        write_npz(out / r['file'], **prepare_clip(dataset, r['clip'], encoder, learned))
     write_json(out / 'clips.json', rows)
     return rows
 
@@ -152,7 +156,8 @@ def cache_clips(
 def _same_tokens(path, about):
     "Write what a folder of tokens is made of, or ValueError if it is made of something else."
     if path.exists() and (old := read_json(path)) != about:
-        raise ValueError(f'{path.parent} holds tokens of something else ({old}): remove it or give another --out')
+        raise ValueError(f'{path.parent} holds tokens of something else ({old}): '
+                         'remove it or give another --out')
     write_json(path, about)
 
 # %% ../../nbs/rivals/48a_mini.ipynb #d418d1ca

@@ -30,7 +30,8 @@ class FrameEncoder(nn.Module):
 # %% ../../nbs/rivals/48c_pstmo.ipynb #b32b0c17
 def _transformer(width, depth, heads, drop):
     "A plain transformer over frames."
-    layer = nn.TransformerEncoderLayer(width, heads, 2 * width, drop, 'gelu', batch_first=True, norm_first=True)
+    layer = nn.TransformerEncoderLayer(width, heads, 2 * width, drop, 'gelu',
+                                       batch_first=True, norm_first=True)
     return nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
 
 # %% ../../nbs/rivals/48c_pstmo.ipynb #4dd56aaf
@@ -63,7 +64,8 @@ class PSTMO(nn.Module):
     ):
         super().__init__()
         layers = round(torch.log(torch.tensor(float(frames))).item() / 1.0986122886681098)
-        if 3 ** layers != frames: raise ValueError(f'frames={frames}: must be a power of 3, for instance 27 or 81')
+        if 3 ** layers != frames:
+            raise ValueError(f'frames={frames}: must be a power of 3, for instance 27 or 81')
         self.frames, joints = frames, len(SKELETON)
         self.space, self.time = FrameEncoder(width, drop), _transformer(width, depth, heads, drop)
         self.place = nn.Parameter(nn.init.trunc_normal_(torch.empty(frames, width), std=.02))
@@ -99,7 +101,8 @@ class Guess(nn.Module):
         frames, # T
     ):
         super().__init__()
-        self.gap, self.place = (nn.Parameter(nn.init.trunc_normal_(torch.empty(n, width), std=.02)) for n in (1, frames))
+        row = lambda n: nn.Parameter(nn.init.trunc_normal_(torch.empty(n, width), std=.02))
+        self.gap, self.place = row(1), row(frames)
         self.layers, self.out = _transformer(width, 2, heads, drop), nn.Linear(width, 2 * len(SKELETON))
     def forward(self, seen, where):
         x = self.gap.expand(len(seen), len(self.place), -1).scatter(1, where[..., None].expand_as(seen), seen)
@@ -123,4 +126,5 @@ def pretrain_loss(self:PSTMO,
 def lifting_parameters(
     net): # a `PSTMO`
     "Parameters that lifting uses, million."
-    return sum(p.numel() for n, p in net.named_parameters() if not n.startswith(('guess', 'hidden', 'every'))) / 1e6
+    before = 'guess', 'hidden', 'every'
+    return sum(p.numel() for n, p in net.named_parameters() if not n.startswith(before)) / 1e6

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETS', 'BOTH', 'COMPARED', 'read_answers', 'fill_table2', 'table2_text', 'difference', 'table2_record',
-           'solopose_table2']
+           'solopose_table2', 'cost_table']
 
 # %% ../../nbs/rivals/48f_results.ipynb #48f00003
 from pathlib import Path
@@ -31,18 +31,19 @@ def _asked(folder):
 # %% ../../nbs/rivals/48f_results.ipynb #780a902f
 def read_answers(
     folder): # of `solopose_table2`
-    "Row -> poses (seeds, N, T, 15, 3) mm of the clips asked about; and facts of every run. ValueError if there is none."
+    "Row -> poses (seeds, N, T, 15, 3), mm, of the clips asked about; facts of every run. ValueError if none."
     poses, facts = {}, []
     for path in sorted((Path(folder) / 'rows').glob('*.json')):
         facts.append(read_json(path))
         with np.load(path.with_suffix('.npz'), allow_pickle=False) as z:
             for k in z.files: poses.setdefault(facts[-1]['row'] + k.removeprefix('poses'), []).append(z[k])
-    if not poses: raise ValueError(f'{folder}: no answers there; run solopose_table2 --out {folder}')
+    if not poses:
+        raise ValueError(f'{folder}: no answers there; run solopose_table2 --out {folder}')
     return {k: np.stack(v) for k, v in poses.items()}, facts
 
 # %% ../../nbs/rivals/48f_results.ipynb #4b6fc826
 def _cells(name, poses, truth, takes, which):
-    "The two numbers of one row and one test set: mean over seeds, interval over takes, half the range over seeds."
+    "Both numbers of one row and test set: mean over seeds, interval over takes, half the range over seeds."
     n, keep = len(poses), np.isfinite(truth).all(-1)
     many = lambda x: np.concatenate([x] * n)
     table = evaluate(np.concatenate(poses), many(truth), BOTH, mask=many(keep), takes=many(takes))
@@ -56,7 +57,7 @@ def _cells(name, poses, truth, takes, which):
 # %% ../../nbs/rivals/48f_results.ipynb #d2316246
 def fill_table2(
     folder): # of `solopose_table2`
-    "Table 2 (pandas, tidy): row, test set, metric, value, interval over takes, spread over seeds, the paper's number."
+    "Table 2, tidy: row, test set, metric, value, interval over takes, spread over seeds, the paper's number."
     return _fill(_asked(folder), read_answers(folder)[0])
 
 def _fill(asked, poses):
@@ -65,15 +66,17 @@ def _fill(asked, poses):
     takes, split = np.array([r['name'] for r in clips]), np.array([r['split'] for r in clips])
     order = sorted(poses, key=lambda k: list(ROWS).index(k.removesuffix(MANY)))
     for which, s in SETS.items():
-        for name in order: out += _cells(name, poses[name][:, split == s], truth[split == s], takes[split == s], which)
+        of = split == s
+        for name in order: out += _cells(name, poses[name][:, of], truth[of], takes[of], which)
     return pd.DataFrame(out)
 
 # %% ../../nbs/rivals/48f_results.ipynb #1387f913
 def table2_text(
     table): # of `fill_table2`
     "The table as text: ours with its interval, the paper's behind it, mm."
-    t = table.assign(cell=[f'{r.value:.0f} ({r.low:.0f}-{r.high:.0f})' + (f' | {r.paper:.1f}' if r.paper == r.paper else '')
-                           for r in table.itertuples()])
+    theirs = lambda r: f' | {r.paper:.1f}' if r.paper == r.paper else ''
+    ours = lambda r: f'{r.value:.0f} ({r.low:.0f}-{r.high:.0f})'
+    t = table.assign(cell=[ours(r) + theirs(r) for r in table.itertuples()])
     wide = t.pivot(index='row', columns=['test', 'metric'], values='cell').reindex(t.row.drop_duplicates())
     return wide.rename_axis(index=None).to_string()
 
@@ -93,24 +96,29 @@ def _difference(asked, poses, a, b, which, metric):
     truth, takes, sums = truth[here], np.array([r['name'] for r in clips])[here], []
     n = min(len(poses[a]), len(poses[b]))
     many = np.concatenate([truth] * n)
-    for name in (a, b): sums.append(clip_sums(np.concatenate(poses[name][:n, here]), many, metric, np.isfinite(many).all(-1)))
+    there = np.isfinite(many).all(-1)
+    for name in (a, b): sums.append(clip_sums(np.concatenate(poses[name][:n, here]), many, metric, there))
     total, count = sums[0][0] - sums[1][0], sums[0][1]
     return float(total.sum() / count.sum()), bootstrap(total, count, np.concatenate([takes] * n))
 
 # %% ../../nbs/rivals/48f_results.ipynb #4893dfcf
-COMPARED = (('SoloPose', 'SoloPose without HeatPose'), ('SoloPose', 'SoloPose, Human3.6M only'), ('SoloPose', 'STCFormer, CPN'),
-            ('STCFormer, true 2D', 'STCFormer, CPN'), ('SoloPose', 'constant pose')) # pairs of rows that the record compares
+# pairs of rows that the record compares
+COMPARED = (('SoloPose', 'SoloPose without HeatPose'), ('SoloPose', 'SoloPose, Human3.6M only'),
+            ('SoloPose', 'STCFormer, CPN'), ('STCFormer, true 2D', 'STCFormer, CPN'),
+            ('SoloPose', 'constant pose'))
 
 # %% ../../nbs/rivals/48f_results.ipynb #0205c956
 def table2_record(
     folder): # of `solopose_table2`
-    "Everything that a reader needs of a run: circumstances, cost of every row, the table, and the paper's two questions."
+    "All that a reader needs of a run: circumstances, costs, the table, the paper's two questions."
     (poses, facts), about, asked = read_answers(folder), read_json(Path(folder) / 'run.json'), _asked(folder)
     pairs = [(a, b) for a, b in COMPARED if a in poses and b in poses]
-    differences = [dict(a=a, b=b, test=t, metric=m, **dict(zip(('mean', 'interval'), _difference(asked, poses, a, b, t, m))))
+    both = lambda *which: dict(zip(('mean', 'interval'), _difference(asked, poses, *which)))
+    differences = [dict(a=a, b=b, test=t, metric=m, **both(a, b, t, m))
                    for a, b in pairs for t in SETS for m in BOTH.metrics]
     cost = read_json(Path(folder) / 'cost.json')
-    return dict(about, runs=facts, cost=cost, rows=_fill(asked, poses).to_dict('records'), differences=differences)
+    rows = _fill(asked, poses).to_dict('records')
+    return dict(about, runs=facts, cost=cost, rows=rows, differences=differences)
 
 # %% ../../nbs/rivals/48f_results.ipynb #31eb7c75
 @command
@@ -128,5 +136,17 @@ def solopose_table2(
     "Train and measure every row of the paper's Table 2"
     if threads: torch.set_num_threads(threads)
     trees = {k: v for k, v in dict(h36m=h36m, mads=mads, aist=aist, mpi=mpi).items() if v}
-    if trees and 'h36m' not in trees: raise ValueError('real trees without --h36m: its subjects S9 and S11 are a test set')
+    if trees and 'h36m' not in trees:
+        raise ValueError('real trees without --h36m: its subjects S9 and S11 are a test set')
     print(table2_text(fill_table2(table2(out, scale, encoder, trees or None, pack or None, motions or None))))
+
+# %% ../../nbs/rivals/48f_results.ipynb #6fa75d6a
+def cost_table(
+    cost): # of `costs`
+    "Cost of each system with the encoder that it needs, for one output frame (pandas)."
+    import pandas as pd
+    t = pd.DataFrame(cost).set_index('system')
+    whole = t + t.loc['encoder']
+    whole.loc['encoder'] = t.loc['encoder']
+    whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
+    return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)

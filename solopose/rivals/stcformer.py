@@ -44,7 +44,8 @@ class CrissCross(nn.Module):
         self.register_buffer('number', torch.tensor(number), persistent=False)
     def forward(self, x):
         space, time = self.qkv(x).unflatten(-1, (2, 3, -1)).unbind(-3)
-        out = [self.along(*half.unbind(-2), near, i) for i, (half, near) in enumerate(zip((space, time), self.near))]
+        halves = zip((space, time), self.near)
+        out = [self.along(*half.unbind(-2), near, i) for i, (half, near) in enumerate(halves)]
         return self.out(torch.cat(out, -1))
 
 # %% ../../nbs/rivals/48b_stcformer.ipynb #5422a08c
@@ -69,8 +70,10 @@ class STCBlock(nn.Module):
         drop, # share of features dropped in training
     ):
         super().__init__()
-        self.norm1, self.norm2, self.cross = nn.LayerNorm(width), nn.LayerNorm(width), CrissCross(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(drop), nn.Linear(4 * width, width))
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.cross = CrissCross(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(drop),
+                                 nn.Linear(4 * width, width))
         self.drop = nn.Dropout(drop)
     def forward(self, x):
         x = x + self.drop(self.cross(self.norm1(x)))
@@ -89,7 +92,8 @@ class STCFormer(nn.Module):
         self.inward, self.outward = nn.Linear(2, width), nn.Linear(width, 3)
         self.blocks = nn.Sequential(*(STCBlock(width, heads, drop) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        for k, v in dict(centre=0., spread=1.).items(): self.register_buffer(k, torch.full((len(SKELETON), 2), v))
+        for k, v in dict(centre=0., spread=1.).items():
+            self.register_buffer(k, torch.full((len(SKELETON), 2), v))
     def forward(self, uv):
         x = self.inward((uv - self.centre) / self.spread)
         x = self.outward(self.norm(self.blocks(x))) * 1000

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EFFORT', 'ROWS', 'MANY', 'Effort', 'Row', 'Study', 'study_of', 'draw_clips', 'full_products', 'fit_solopose',
-           'new_solopose', 'run_row', 'run_rows', 'costs', 'cost_table', 'table2']
+           'new_solopose', 'run_row', 'run_rows', 'costs', 'table2']
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
 from dataclasses import dataclass, replace
@@ -17,7 +17,8 @@ import torch
 from ..files import read_json, write_json, write_npz
 from ..model import create_model
 from .detect import frozen_encoder
-from .lifting import LinearLifter, constant, fit_pstmo, fit_stcformer, lift, mirrored, window_index
+from .lifting import LinearLifter, constant, fit_pstmo, fit_stcformer
+from .lifting import lift, mirrored, window_index
 from .mini import MINI, load_clips, make_mini
 from .pstmo import PSTMO
 from .stcformer import STCFormer, parameters
@@ -45,9 +46,10 @@ _TINY = dict(width=48, depth=1, heads=2, window=(3, 6, 6), volume=(8, 8, 8), sig
 _TEST = dict(width=96, depth=1, heads=4, window=(3, 6, 6), volume=(16, 16, 16), sigma=110., head_width=96)
 _PAPER = dict(width=192, depth=4, heads=6, window=(8, 6, 6), volume=(16, 16, 16), sigma=110., head_width=192)
 EFFORT = dict(
-    ci=Effort(1, _TINY, 12, 4, 9, dict(width=32, depth=1, heads=2), dict(frames=9, width=32, depth=1, heads=2), 20),
-    test=Effort(3, _TEST, 300, 12, 3, dict(width=64, depth=2, heads=4), dict(frames=9, width=64, depth=2, heads=4), 200,
-                lifting_lr=4e-3),
+    ci=Effort(1, _TINY, 12, 4, 9, dict(width=32, depth=1, heads=2),
+              dict(frames=9, width=32, depth=1, heads=2), 20),
+    test=Effort(3, _TEST, 300, 12, 3, dict(width=64, depth=2, heads=4),
+                dict(frames=9, width=64, depth=2, heads=4), 200, lifting_lr=4e-3),
     paper=Effort(3, _PAPER, 3000, 8, 27, dict(), dict(frames=27), 4000, 5e-3))
 
 
@@ -87,7 +89,8 @@ def study_of(
     pick = lambda *splits: [r for r in rows if r['split'] in splits]
     out = Study(Path(folder), pick('train', 'val'), pick('test', 'heldout'), effort)
     if out.train and {r['split'] for r in out.test} == {'test', 'heldout'}: return out
-    raise ValueError(f'{folder}: the collection needs clips to train on, to test, and of S9 or S11; give more takes')
+    raise ValueError(f'{folder}: the collection needs clips to train on, to test, and of S9 or S11; '
+                     'give more takes')
 
 # %% ../../nbs/rivals/48e_table2.ipynb #80be270f
 def draw_clips(
@@ -96,12 +99,14 @@ def draw_clips(
     rng, # numpy generator
     edit=None): # see `fit_solopose`
     "Tokens (B, T, L, C) and joints (B, T, 15, 3) mm of a step."
-    some, flip = [rows[i] for i in rng.integers(len(rows), size=study.effort.clips)], rng.random(study.effort.clips) < .5
+    some = [rows[i] for i in rng.integers(len(rows), size=study.effort.clips)]
+    flip = rng.random(study.effort.clips) < .5
     joints = load_clips(study.folder, some, 'joints')['joints']
     if edit: joints = edit(joints, some)
     first = int(rng.integers(joints.shape[1] - study.effort.frames + 1))
     part = slice(first, first + study.effort.frames)
-    tokens = [load_clips(study.folder, [r], k)[k][:, part] for r, k in zip(some, np.where(flip, 'mirror', 'tokens'))]
+    kinds = np.where(flip, 'mirror', 'tokens')
+    tokens = [load_clips(study.folder, [r], k)[k][:, part] for r, k in zip(some, kinds)]
     return torch.cat(tokens).float(), mirrored(joints[:, part], torch.from_numpy(flip))
 
 # %% ../../nbs/rivals/48e_table2.ipynb #a4216d68
@@ -161,7 +166,8 @@ def _ask(net, study):
     out, net = [], net.eval()
     with torch.inference_mode():
         for r in study.test:
-            x = net.decode(net.from_tokens(load_clips(study.folder, [r], 'tokens')['tokens'].float()), how='sharp')[0]
+            tokens = load_clips(study.folder, [r], 'tokens')['tokens'].float()
+            x = net.decode(net.from_tokens(tokens), how='sharp')[0]
             out.append(x - x[..., :1, :])
     return torch.cat(out)
 
@@ -190,7 +196,8 @@ def _pstmo(study, row, seed):
     torch.manual_seed(seed)
     (uv, joints), (new, _), e = _pairs(study, row, study.train), _pairs(study, row, study.test), study.effort
     net = PSTMO(**e.pstmo)
-    fit_pstmo(net, uv, joints, window_index(study.train, uv.shape[1], net.frames), e.lifting_steps, lr=e.lifting_lr)
+    windows = window_index(study.train, uv.shape[1], net.frames)
+    fit_pstmo(net, uv, joints, windows, e.lifting_steps, lr=e.lifting_lr)
     index, began = window_index(study.test, uv.shape[1], net.frames), time.perf_counter()
     return {'': lift(net, new, index)}, parameters(net), time.perf_counter() - began
 
@@ -207,14 +214,16 @@ def _stcformer(study, row, seed):
     return {'': one, MANY: whole}, parameters(net), seconds
 
 # %% ../../nbs/rivals/48e_table2.ipynb #c3ee1d29
-_SYSTEMS = dict(solopose=_solopose, shipped=_shipped, stcformer=_stcformer, pstmo=_pstmo, linear=_baseline, constant=_baseline)
+_SYSTEMS = dict(solopose=_solopose, shipped=_shipped, stcformer=_stcformer, pstmo=_pstmo,
+                linear=_baseline, constant=_baseline)
 
 # %% ../../nbs/rivals/48e_table2.ipynb #0c9e3ebe
 def _file(name, seed): return re.sub(r'\W+', '_', name) + f'-{seed}'
 
 def _jobs(rows, seeds):
     "(name, row, seed) of everything; baselines have nothing random."
-    return [(n, r, s) for s in range(seeds) for n, r in rows.items() if s == 0 or r.system not in ('linear', 'constant', 'shipped')]
+    fixed = 'linear', 'constant', 'shipped'
+    return [(n, r, s) for s in range(seeds) for n, r in rows.items() if s == 0 or r.system not in fixed]
 
 # %% ../../nbs/rivals/48e_table2.ipynb #75d86f27
 def run_row(
@@ -227,9 +236,10 @@ def run_row(
     began, stem = time.perf_counter(), Path(out) / _file(name, seed)
     answers, size, seconds = _SYSTEMS[row.system](study, row, seed)
     frames = answers[''].shape[:2].numel()
-    facts = dict(run_facts(), row=name, seed=seed, parameters=round(size, 4), ms=round(1000 * seconds / frames, 3),
-                 seconds=round(time.perf_counter() - began, 1))
-    write_npz(stem.with_suffix('.npz'), **{f'poses{k}': v.numpy().astype(np.float32) for k, v in answers.items()})
+    facts = dict(run_facts(), row=name, seed=seed, parameters=round(size, 4),
+                 ms=round(1000 * seconds / frames, 3), seconds=round(time.perf_counter() - began, 1))
+    poses = {f'poses{k}': v.numpy().astype(np.float32) for k, v in answers.items()}
+    write_npz(stem.with_suffix('.npz'), **poses)
     write_json(stem.with_suffix('.json'), facts)
     return facts
 
@@ -252,7 +262,8 @@ def run_rows(
 # %% ../../nbs/rivals/48e_table2.ipynb #bcde915f
 def _announce(study, missing):
     "How long the runs will take, from two lengths of a short one of each system."
-    short = lambda n: replace(study, effort=replace(study.effort, solopose_steps=n, lifting_steps=n), test=study.test[:1])
+    effort = lambda n: replace(study.effort, solopose_steps=n, lifting_steps=n)
+    short = lambda n: replace(study, effort=effort(n), test=study.test[:1])
     each = {}
     for _, row, _ in missing:
         if row.system in each: continue
@@ -267,7 +278,7 @@ def _announce(study, missing):
 
 # %% ../../nbs/rivals/48e_table2.ipynb #fdf63fb3
 def _cost(call, frames, counted=None):
-    "Million multiply-adds (of `counted`, with gradients: fused products are not seen) and ms of a call, for each frame."
+    "Million multiply-adds (of `counted`, with gradients: fused products are not seen) and ms, per frame."
     from torch.utils.flop_counter import FlopCounterMode
     times = []
     with FlopCounterMode(display=False) as count: (counted or call)()
@@ -283,12 +294,14 @@ def costs(
     effort, # an `Effort`
     encoder, # of `frozen_encoder`
     frames): # of a clip
-    "Million parameters, million multiply-adds and ms of an output frame: of the encoder, and of each system alone."
+    "Million parameters, million multiply-adds and ms per output frame, of the encoder and of each system."
     odd, crops = frames // 2 * 2 + 1, torch.zeros(frames, 3, 192, 192)
-    tokens, uv = torch.zeros(1, frames, 1 + encoder.grid[0] * encoder.grid[1], encoder.width), torch.zeros(frames, odd, 15, 2)
+    tokens = torch.zeros(1, frames, 1 + encoder.grid[0] * encoder.grid[1], encoder.width)
+    uv = torch.zeros(frames, odd, 15, 2)
     nets = {'P-STMO': PSTMO(**effort.pstmo), 'STCFormer': STCFormer(**effort.stcformer),
             'SoloPose': new_solopose(effort), 'SoloPose without HeatPose': new_solopose(effort, loss='mse')}
-    out = {'encoder': (parameters(encoder), *_cost(partial(encoder, crops), frames, partial(encoder.trunk, crops)))}
+    eye = _cost(partial(encoder, crops), frames, partial(encoder.trunk, crops))
+    out = {'encoder': (parameters(encoder), *eye)}
     for name, net in nets.items():
         net.eval()
         x = uv[:, :1].expand(-1, net.frames, -1, -1) if name == 'P-STMO' else uv
@@ -297,20 +310,10 @@ def costs(
         out[name] = (own, *_cost(call, frames))
     whole = partial(nets['STCFormer'], uv[:1, :1].expand(-1, frames, -1, -1))
     out['STCFormer' + MANY] = (out['STCFormer'][0], *_cost(whole, frames))
-    return [dict(system=k, parameters=round(p, 4), macs=round(m, 2), ms=round(t, 3)) for k, (p, m, t) in out.items()]
+    return [dict(system=k, parameters=round(p, 4), macs=round(m, 2), ms=round(t, 3))
+            for k, (p, m, t) in out.items()]
 
 def _decoded(net, tokens): return net.decode(net.from_tokens(tokens), how='sharp')[0]
-
-# %% ../../nbs/rivals/48e_table2.ipynb #6fa75d6a
-def cost_table(
-    cost): # of `costs`
-    "Cost of each system with the encoder that it needs, for one output frame (pandas)."
-    import pandas as pd
-    t = pd.DataFrame(cost).set_index('system')
-    whole = t + t.loc['encoder']
-    whole.loc['encoder'] = t.loc['encoder']
-    whole.columns = ['million parameters with encoder', 'million MACs with encoder', 'ms with encoder']
-    return t.rename(columns=dict(parameters='million parameters', macs='million MACs')).join(whole).round(2)
 
 # %% ../../nbs/rivals/48e_table2.ipynb #5a7613ff
 def table2(

@@ -194,7 +194,8 @@ def _about(crowd, t, a, boxes, pair):
     "Of person a in a frame: longer side in px, share of joints outside, largest overlap with another."
     p = crowd.walkers[a].places[t]
     outside = ~((p >= 0) & (p < crowd.behind.shape[1::-1])).all(-1)
-    return float((boxes[a, 2:] - boxes[a, :2]).max()), float(outside.mean()), float(np.delete(pair[a], a).max(initial=0))
+    side, hidden = (boxes[a, 2:] - boxes[a, :2]).max(), np.delete(pair[a], a).max(initial=0)
+    return float(side), float(outside.mean()), float(hidden)
 
 def _matches(fit, numbers, last, same):
     "Pairs (person, column): old ones while they fit, then the best of the rest."

@@ -69,7 +69,7 @@ def answer_clip(
     model, # a `SoloPose`
     data, # `ClipDataset` with pictures
     clip): # number of the clip in the store
-    "Poses (T, 15, 3) of one clip, mm from the pelvis, on the truth's axes; the box is that of the true joints."
+    "Poses (T, 15, 3) of one clip, mm from the pelvis, on the truth's axes; the box is of the true joints."
     camera, _, numbers = data.truth(clip)
     view = int(data.tables['clip_view'][clip])
     pixels = lambda size: data.pixels(camera, view, size)
