@@ -131,10 +131,10 @@ def _scene(box, frame):
     extent = box[1] - box[0]
     titles = {'camera': ('right', 'away', 'up'), 'world': 'xyz'}.get(frame, ('right', 'forward', 'up'))
     axes = {f'{k}axis': _axis(*box[:, i], titles[i]) for i, k in enumerate('xyz')}
-    eye = dict(x=.4, y=-1.5 if frame == 'camera' else 1.5, z=.3)
+    eye = dict(x=.45, y=-1.85 if frame == 'camera' else 1.85, z=.4)
     ratio = dict(zip('xyz', (extent / extent.max()).round(3).tolist()))
     return axes | dict(aspectmode='manual', aspectratio=ratio,
-                       camera=dict(eye=eye, center=dict(x=0, y=0, z=-.06)), uirevision='keep')
+                       camera=dict(eye=eye, center=dict(x=0, y=0, z=-.1)), uirevision='keep')
 
 # %% ../nbs/09a_figures.ipynb #54bfbf2c
 def _animate(label, frames, ms, redraw, **more):

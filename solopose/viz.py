@@ -216,11 +216,11 @@ def _curve(x, y, name):
                       mode='lines+markers' if known.sum() < 40 else 'lines')
 
 def _chart_layout(title, height, x_title, y_title, log):
-    "A plain layout with the legend inside."
+    "A plain layout."
     return dict(template='none', title=dict(text=title, font_size=15), height=height, xaxis_title=x_title,
                 showlegend=True,
                 yaxis=dict(title=y_title, type='log' if log else 'linear', automargin=True),
-                margin=dict(l=60, r=10, t=40 if title else 10, b=45), legend=dict(x=1, xanchor='right', y=1))
+                margin=dict(l=60, r=10, t=40 if title else 10, b=45))
 
 # %% ../nbs/09_viz.ipynb #c2b36895
 def _table(given):

@@ -102,6 +102,9 @@ CLAIMS = {
     r'drawn by (\d+) processes, \d+ per second': lambda n: int(n) == record('solopose-small')['options']['procs'],
     r'`?solopose_augmotion`?\]?(?:\([^)]*\))?; ([\d.]+) million frames': as_recorded('augmotion-7m', 'frames', 1e6),
     r'million poses on disk, as ([\d,]+) takes': as_recorded('augmotion-7m', 'takes'),
+    r'installation then takes ([\d.]+) GB of disk': as_recorded('installation', 'gigabytes with torch for the CPU'),
+    r'GB of disk instead of ([\d.]+) GB': as_recorded('installation', 'gigabytes with torch for CUDA'),
+    r'wheel of solopose itself has (\d+) MB': as_recorded('installation', 'megabytes of the wheel'),
     r'mm \(95 % interval [\d.]+ to [\d.]+\): (\d+) % below the constant pose; P-MPJPE [\d.]+ mm: (\d+) %': below,
 }
 

@@ -91,8 +91,7 @@ def _bars(dataset, split, sets):
 def _bars_layout(title, rows):
     "The layout of a figure of that many horizontal bars."
     return dict(barmode='stack', template='none', height=130 + 45 * rows, xaxis_title='clips', title=title,
-                margin=dict(l=70, r=10, t=50, b=45), legend=dict(orientation='h', y=1.12, x=1,
-                                                                 xanchor='right'))
+                margin=dict(l=70, r=10, t=50, b=45), legend_traceorder='normal')
 
 # %% ../../nbs/data/35d_report.ipynb #3675ae7b
 def make_up_figure(ds): # tables, or a store of `open_augmotion`
