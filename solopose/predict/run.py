@@ -41,7 +41,7 @@ def find_people(
     from solopose.predict.detect import detect_people, load_detector
     from solopose.predict.tracks import Tracker
     detector = load_detector(device)
-    look = lambda frame, sides: detect_people(detector, [frame], threshold=.2, sides=sides)[0]
+    look = lambda frame, sides, near: detect_people(detector, [frame], .2, sides, [near])[0]
     return Looks(look, Tracker(fps=fps, start=.2), people)
 
 # %% ../../nbs/predict/53b_run.ipynb #e84388c2
