@@ -223,7 +223,7 @@ def detect_people(
     sides:tuple=(512,), # longer sides of the looks, px, coarse to fine
     windows=None, # boxes (N, 4) for each frame where people may be, px; small ones are looked at closer
     keypoints:bool=False, # give those too
-    fine:float=.3, # least score in the finer looks
+    fine:float=.3, # least score in finer looks
 ): # list of boxes (N, 5), best first; of (boxes, keypoints (N, 17, 3)) if asked for
     """Everybody in each frame: left, top, right, bottom in px of the frame, and a score. The box is tight
     around the joints that can be seen. Keypoints are `COCO_17`: x, y, confidence."""
@@ -232,9 +232,9 @@ def detect_people(
         long = max(frame.shape[:2])
         first, *finer = sorted({min(s, max(256, long)) for s in sides})
         clear, found = CLEAR * long / first, look(detector, frame, first, threshold)
-        for s in finer: found = merge(found, look(detector, frame, s, max(threshold, fine), 0.), clear)
         near = [b for b in windows[k] if max(b[2:4] - b[:2]) < clear] if windows is not None else []
-        for w in look_closer(detector, frame, near, threshold): found = merge(found, w, clear)
+        more = [look(detector, frame, s, fine, 0.) for s in finer] + look_closer(detector, frame, near, fine)
+        for m in more: found = merge(found, m, clear)
         found = tuple(v.numpy() for v in found)
         out.append(found if keypoints else found[0])
     return out

@@ -87,11 +87,11 @@ class Follower(Reader):
 # %% ../../nbs/predict/53_follow.ipynb #851301d9
 def _twins(found):
     "Identities that are somebody else's as well: same joints, younger."
-    out = []
+    out = set()
     for i, j in combinations(sorted(found), 2):
         a, b = found[i], found[j]
         apart = np.linalg.norm(a.places - b.places, axis=-1).mean()
-        if apart < .15 * np.ptp(a.square[[0, 2]]): out.append(j)
+        if apart < .15 * np.ptp(a.square[[0, 2]]): out.add(j)
     return out
 
 # %% ../../nbs/predict/53_follow.ipynb #5c40a3ad

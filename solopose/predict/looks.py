@@ -81,9 +81,10 @@ class Looks:
         side:int=384, # longer side at which to look, px
         large:int=1024, # longer side of a look for small people, px
         seldom:float=3., # time between large looks, s
+        least:float=48., # longer side of people who are large enough, px
     ):
         self.detect, self.tracker, self.people, self.every = detect, tracker, people, every
-        self.side, self.large, self.seldom = side, large, seldom
+        self.side, self.large, self.seldom, self.least = side, large, seldom, least
         self.names, self.log = {}, [] # tracker's number -> identity; what the tracker was told
         self.refused = [] # (time, box) of what the pose network did not take for a person
 
@@ -147,6 +148,7 @@ def look(self:Looks,
     self.refused = [(t, b) for t, b in self.refused if time - t < 2]
     near = self.near(time, list(followed.values()))[:most]
     free = unexplained(self.detect(frame, self.sizes(time), near), list(followed.values()))
+    free = [f for f in free if max(f[2:4] - f[:2]) >= self.least]
     free = [f for f in free if all(overlap(f, b) < .7 for _, b in self.refused)][:most]
     known = [np.append(b, .9) for b in followed.values()]
     return self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)
