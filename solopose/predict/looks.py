@@ -75,13 +75,13 @@ class Looks:
     exact = False # boxes are measured, not given
     def __init__(self,
         detect, # function of a frame, sizes of looks and boxes to look at closer: boxes (N, 5), px and score
-        tracker, # with `update(boxes, time)`: list of (identity, box), and `expected(time)`: boxes
+        tracker, # a `Tracker`
         people=None, # follow at most so many at a time; None: everybody
         every:float=.5, # time between looks when all is well, s
         side:int=384, # longer side at which to look, px
         large:int=1024, # longer side of a look for small people, px
         seldom:float=3., # time between large looks, s
-        least:float=48., # longer side of people who are large enough, px
+        least:float=60., # longer side of people who are large enough, px
     ):
         self.detect, self.tracker, self.people, self.every = detect, tracker, people, every
         self.side, self.large, self.seldom, self.least = side, large, seldom, least
@@ -95,7 +95,8 @@ def due(self:Looks,
     lost, # was somebody lost, or is nobody there?
 ): # bool
     "Is it time to look?"
-    return lost or not self.log or time - self.log[-1][0] >= self.every - 1e-6
+    if lost or not self.log or self.tracker.fresh: return True
+    return time - self.log[-1][0] >= self.every - 1e-6
 
 # %% ../../nbs/predict/52e_looks.ipynb #5e1a0002
 @patch
