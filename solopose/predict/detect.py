@@ -222,11 +222,10 @@ def detect_people(
     threshold:float=.2, # least score, 0..1
     sides:tuple=(512,), # longer sides of the looks, px, coarse to fine
     windows=None, # boxes (N, 4) for each frame where people may be, px; small ones are looked at closer
-    keypoints:bool=False, # give those too
     fine:float=.3, # least score in finer looks
-): # list of boxes (N, 5), best first; of (boxes, keypoints (N, 17, 3)) if asked for
+): # list of boxes (N, 5), best first
     """Everybody in each frame: left, top, right, bottom in px of the frame, and a score. The box is tight
-    around the joints that can be seen. Keypoints are `COCO_17`: x, y, confidence."""
+    around the joints that can be seen."""
     out = []
     for k, frame in enumerate(frames):
         long = max(frame.shape[:2])
@@ -235,6 +234,5 @@ def detect_people(
         near = [b for b in windows[k] if max(b[2:4] - b[:2]) < clear] if windows is not None else []
         more = [look(detector, frame, s, fine, 0.) for s in finer] + look_closer(detector, frame, near, fine)
         for m in more: found = merge(found, m, clear)
-        found = tuple(v.numpy() for v in found)
-        out.append(found if keypoints else found[0])
+        out.append(found[0].numpy())
     return out
