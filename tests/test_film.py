@@ -349,6 +349,22 @@ def test_somebody_who_comes_late(tmp_path):
     assert (found.poses.confidence.values[gone] == 0).all() and np.isfinite(found.poses.position.values[~gone]).all()
 
 
+def test_somebody_small(tmp_path):
+    "The person of the clip, 67 px tall in full HD, is found, followed, and in the right place."
+    from solopose.predict.poses import asset, demo_truth
+    from solopose.predict.run import predict_video
+    slope = np.linspace(60, 200, 1920).astype('uint8')[None, None, :, None]
+    frames, (left, top) = np.repeat(slope, 1080, 1).repeat(20, 0).repeat(3, -1), (1300, 500)
+    for t, f in enumerate([*read_video(asset('demo.mp4'), max_frames=44)][24:]):
+        frames[t, top:top + 100, left:left + 100] = Image.fromarray(f).resize((100, 100), reducing_gap=2)
+    found = predict_video(write_video(tmp_path / 'small.mp4', frames, 25)).poses
+    assert found.sizes['individual'] == 1 and np.isfinite(found.position.values).all()
+    places = [ds.image_position.isel(individual=0).transpose('time', 'keypoint', 'image_space').values
+              for ds in (found, demo_truth().isel(time=slice(24, 44)))]
+    off = np.linalg.norm(places[0] - places[1] * 100 / 288 - [left, top], axis=-1)
+    assert np.median(off) < 8, np.median(off)
+
+
 def test_case_nobody():
     from solopose.predict.run import missing_frames, predict_video
     assert missing_frames(predict_video(case('nobody/black.mp4'))).all()

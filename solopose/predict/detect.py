@@ -182,6 +182,7 @@ def look_closer(
     side:int=192, # of a window in the network, px
 ): # list of boxes (N, 5) and keypoints (N, 17, 3), px of the frame
     "Looks through windows around places, all at once."
+    if not len(places): return []
     squares = [square_box(b[:4]) for b in places]
     squares = [np.concatenate([m - h, m + h]) for m, h in
                (((q[:2] + q[2:]) / 2, max(q[2] - q[0], 16) / 2 * side / CLEAR) for q in squares)]
@@ -220,19 +221,18 @@ def detect_people(
     frames, # (H, W, 3) uint8 each, of any size
     threshold:float=.2, # least score, 0..1
     sides:tuple=(512,), # longer sides of the looks, px, coarse to fine
-    windows=None, # boxes (N, 4) for each frame around which to look closer, px
-    keypoints:bool=False, # give those too
-): # list of boxes (N, 5), best first; of (boxes, keypoints (N, 17, 3)) if asked for
+    windows=None, # boxes (N, 4) for each frame where people may be, px; small ones are looked at closer
+    fine:float=.3, # least score in finer looks
+): # list of boxes (N, 5), best first
     """Everybody in each frame: left, top, right, bottom in px of the frame, and a score. The box is tight
-    around the joints that can be seen. Keypoints are `COCO_17`: x, y, confidence."""
+    around the joints that can be seen."""
     out = []
     for k, frame in enumerate(frames):
         long = max(frame.shape[:2])
         first, *finer = sorted({min(s, max(256, long)) for s in sides})
         clear, found = CLEAR * long / first, look(detector, frame, first, threshold)
-        for s in finer: found = merge(found, look(detector, frame, s, threshold, 0.), clear)
-        if windows is not None and len(windows[k]):
-            for w in look_closer(detector, frame, windows[k], threshold): found = merge(found, w, clear)
-        found = tuple(v.numpy() for v in found)
-        out.append(found if keypoints else found[0])
+        near = [b for b in windows[k] if max(b[2:4] - b[:2]) < clear] if windows is not None else []
+        more = [look(detector, frame, s, fine, 0.) for s in finer] + look_closer(detector, frame, near, fine)
+        for m in more: found = merge(found, m, clear)
+        out.append(found[0].numpy())
     return out

@@ -87,11 +87,11 @@ class Follower(Reader):
 # %% ../../nbs/predict/53_follow.ipynb #851301d9
 def _twins(found):
     "Identities that are somebody else's as well: same joints, younger."
-    out = []
+    out = set()
     for i, j in combinations(sorted(found), 2):
         a, b = found[i], found[j]
         apart = np.linalg.norm(a.places - b.places, axis=-1).mean()
-        if apart < .15 * np.ptp(a.square[[0, 2]]): out.append(j)
+        if apart < .15 * np.ptp(a.square[[0, 2]]): out.add(j)
     return out
 
 # %% ../../nbs/predict/53_follow.ipynb #5c40a3ad
@@ -103,7 +103,7 @@ def new_people(self:Follower,
     "People who have come, seen by the detector and by the network."
     time, lost = group.times[-1], len(found) < max(len(self.people), 1)
     if len(found) == self.where.people or not self.where.due(time, lost): return {}
-    boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()}, lost)
+    boxes = self.where.look(group.frames[-1], time, {i: m.box for i, m in found.items()})
     new = self.measure(group.frames[-1], boxes, tries=1)
     self.where.refuse([boxes[i] for i, m in new.items() if m.confidence < self.there - .05], time)
     return self.where.admit(found, {i: m for i, m in new.items() if m.confidence >= self.there})

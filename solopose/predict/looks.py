@@ -74,13 +74,17 @@ class Looks:
     "Who is who, by a detector and a tracker."
     exact = False # boxes are measured, not given
     def __init__(self,
-        detect, # function of a frame and the sizes to look at it in: boxes (N, 5), px, with scores
-        tracker, # with `update(boxes, time)`: list of (identity, box)
+        detect, # function of a frame, sizes of looks and boxes to look at closer: boxes (N, 5), px and score
+        tracker, # a `Tracker`
         people=None, # follow at most so many at a time; None: everybody
         every:float=.5, # time between looks when all is well, s
-        sides:tuple=(256, 512), # longer sides at which to look: all when somebody is missed, else in turn
+        side:int=384, # longer side at which to look, px
+        large:int=1024, # longer side of a look for small people, px
+        seldom:float=3., # time between large looks, s
+        least:float=60., # longer side of people who are large enough, px
     ):
-        self.detect, self.tracker, self.people, self.every, self.sides = detect, tracker, people, every, sides
+        self.detect, self.tracker, self.people, self.every = detect, tracker, people, every
+        self.side, self.large, self.seldom, self.least = side, large, seldom, least
         self.names, self.log = {}, [] # tracker's number -> identity; what the tracker was told
         self.refused = [] # (time, box) of what the pose network did not take for a person
 
@@ -91,7 +95,29 @@ def due(self:Looks,
     lost, # was somebody lost, or is nobody there?
 ): # bool
     "Is it time to look?"
-    return lost or not self.log or time - self.log[-1][0] >= self.every - 1e-6
+    if lost or not self.log or self.tracker.fresh: return True
+    return time - self.log[-1][0] >= self.every - 1e-6
+
+# %% ../../nbs/predict/52e_looks.ipynb #5e1a0002
+@patch
+def sizes(self:Looks,
+    time, # now, s
+): # longer sides of the looks, px
+    "In which sizes to look."
+    again = not self.log or time // self.seldom > self.log[-1][0] // self.seldom
+    return (self.side, self.large) if again else (self.side,)
+
+# %% ../../nbs/predict/52e_looks.ipynb #5e1a0003
+@patch
+def near(self:Looks,
+    time, # now, s
+    people, # boxes of people who are followed (M, 4), px
+    same:float=.5, # overlap from which a box is that of a person, or was refused
+): # boxes (N, 4), px
+    "Where somebody should be who is not followed."
+    taken = [*people, *(b for _, b in self.refused)]
+    there = [b for b in self.tracker.expected(time) if all(overlap(b, p) < same for p in taken)]
+    return np.array(there).reshape(-1, 4)
 
 # %% ../../nbs/predict/52e_looks.ipynb #8eb953cf
 @patch
@@ -117,13 +143,13 @@ def look(self:Looks,
     frame, # (H, W, 3) uint8
     time, # s
     followed, # {identity: box (4,)} of people who are there
-    lost=True, # was somebody lost, or is nobody there?
     most:int=8, # people at most whom one look finds
 ): # {identity: box (4,)} of others who are new, or there again
     "Look for people who are not followed."
-    sides = self.sides if lost else self.sides[len(self.log) % len(self.sides):][:1]
     self.refused = [(t, b) for t, b in self.refused if time - t < 2]
-    free = unexplained(self.detect(frame, sides), list(followed.values()))
+    near = self.near(time, list(followed.values()))[:most]
+    free = unexplained(self.detect(frame, self.sizes(time), near), list(followed.values()))
+    free = [f for f in free if max(f[2:4] - f[:2]) >= self.least]
     free = [f for f in free if all(overlap(f, b) < .7 for _, b in self.refused)][:most]
     known = [np.append(b, .9) for b in followed.values()]
     return self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)

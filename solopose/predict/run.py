@@ -36,13 +36,14 @@ def find_people(
     fps, # rate of the film
     people=None, # follow at most so many; None: everybody
     device='cpu', # where the detector runs
+    seldom=None, # time between large looks, s; None: that of 90 frames, and at least 3 s
 ): # `Looks`
     "The detector and the tracker that come with the package."
     from solopose.predict.detect import detect_people, load_detector
     from solopose.predict.tracks import Tracker
     detector = load_detector(device)
-    look = lambda frame, sides: detect_people(detector, [frame], threshold=.2, sides=sides)[0]
-    return Looks(look, Tracker(fps=fps, start=.2), people)
+    look = lambda frame, sides, near: detect_people(detector, [frame], .2, sides, [near])[0]
+    return Looks(look, Tracker(fps=fps, start=.2), people, seldom=seldom or max(3., 90 / fps))
 
 # %% ../../nbs/predict/53b_run.ipynb #e84388c2
 def given_squares(

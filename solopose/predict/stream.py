@@ -209,7 +209,7 @@ def predict_stream(
     for group in groups(timed, group_size(fps)):
         if live is None:
             lens = film_lens(group.frames[0].shape[1::-1], 55. if fov is None else fov, camera)
-            where = find_people(fps, people, next(model.parameters()).device)
+            where = find_people(fps, people, next(model.parameters()).device, seldom=np.inf)
             step = model.config.frames - 2 * min(2, (model.config.frames - 1) // 2)
             live = Live(Follower(model, lens, where, step=step, eager=True), smooth)
             work = live.follower.answer
