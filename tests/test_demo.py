@@ -238,16 +238,27 @@ def test_runs_do_not_mix(short_clip, fresh, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name != 'out'], 'no lock and no partial result stays'
 
 
-def test_mirrored_film(tmp_path):
-    "A mirrored film gives the mirrored pose with sides exchanged."
+def mirrored_apart(tmp_path, *options):
+    "Mean distance, mm, between the poses of a film and those of its mirror image turned back."
     from solopose.poses import flip
-    frames = pixels(n=60, width=288, height=288)
-    found = []
+    frames, found = pixels(n=60, width=288, height=288), []
     for name, film in (('plain', frames), ('mirrored', frames[:, :, ::-1])):
-        assert demo(make_video(tmp_path / f'{name}.mp4', film), '--out', tmp_path / name, '--formats', 'nc', '--mirror').returncode == 0
+        got = demo(make_video(tmp_path / f'{name}.mp4', film), '--out', tmp_path / name, '--formats', 'nc', '--mirror', *options)
+        assert got.returncode == 0, got.stderr
         found.append(positions(tmp_path / name)[..., 0])
     off = np.linalg.norm(found[0] - flip(found[1]), axis=-1)
-    assert np.isfinite(off).mean() > .9 and np.nanmean(off) < 15, np.nanmean(off)
+    assert np.isfinite(off).mean() > .9
+    return np.nanmean(off)
+
+
+def test_mirrored_film_in_a_given_box(tmp_path):
+    "In the same box, a mirrored film gives the mirrored pose with sides exchanged; H.264 makes the rest."
+    assert mirrored_apart(tmp_path, '--boxes', '0,0,288,288') < 8
+
+
+def test_mirrored_film(tmp_path):
+    "Boxes that are found differ by some pixels; where a foot is doubtful that moves it."
+    assert mirrored_apart(tmp_path) < 20
 
 
 def test_rotated_container(tmp_path):
