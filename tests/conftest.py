@@ -1,11 +1,23 @@
-"Videos made on the spot, and the command line in a fresh process."
-import os, shutil, subprocess, sys
+"Videos made on the spot, the command line in a fresh process, and the cells of notebooks."
+import json, os, re, shutil, subprocess, sys
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
+NOTEBOOKS = [p for p in NOTEBOOKS if not any(x.startswith(('.', '_')) for x in p.relative_to(ROOT).parts)]
+EXPORT = re.compile(r'^\s*#\s*\|\s*exports?\b', re.M)
+
+
+def text_of(s): return s if isinstance(s, str) else ''.join(s)
+
+
+def cells(path, kind='code'):
+    "The cells of one kind, as (position, source, outputs)."
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    return [(i, text_of(c['source']), c.get('outputs', [])) for i, c in enumerate(nb['cells']) if c['cell_type'] == kind]
 
 
 @lru_cache(1)

@@ -1,14 +1,13 @@
 "The shape of the package: rooms that import one way, at most six floors, modules of a readable length, an honest reading order."
 import ast
-import json
 import re
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from conftest import EXPORT, NOTEBOOKS, ROOT, cells
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'solopose'
 MODULES = sorted(p for p in PACKAGE.rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
 LINES, FLOORS = 350, 6
@@ -134,16 +133,6 @@ def test_numbers_rise_within_a_folder():
         assert numbers == sorted(set(numbers), key=lambda n: (int(re.match(r'\d+', n)[0]), n)), f'{folder}: {numbers}'
 
 
-def export_cells():
-    "(notebook, id, lines) of the cells that make the package."
-    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
-        if any(x.startswith(('.', '_')) for x in path.relative_to(ROOT).parts): continue
-        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
-            source = ''.join(cell['source'])
-            if cell['cell_type'] == 'code' and re.search(r'^#\s*\|\s*exports?\b', source, re.M):
-                yield path.relative_to(ROOT), cell['id'], source
-
-
 def crowded(source):
     "Lines of more than 110 characters, and lines on which a second statement of a block begins."
     lines = source.splitlines()
@@ -153,7 +142,8 @@ def crowded(source):
 
 
 def test_exported_lines_are_short_and_hold_one_statement():
-    wrong = [f'{path} {k}: {l.strip()}' for path, k, source in export_cells() for l in crowded(source)]
+    wrong = [f'{path.relative_to(ROOT)} cell {k}: {l.strip()}' for path in NOTEBOOKS for k, source, _ in cells(path)
+             if EXPORT.search(source) for l in crowded(source)]
     assert not wrong, '\n'.join(wrong)
 
 

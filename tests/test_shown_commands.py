@@ -1,7 +1,7 @@
 "Every command that a notebook or README.md shows has the options that it really has."
-import configparser, importlib, json, re, shlex
+import configparser, importlib, re, shlex
 import pytest
-from conftest import ROOT
+from conftest import NOTEBOOKS, ROOT, cells
 from solopose.cli import join_negative, make_parser
 
 INI = configparser.ConfigParser(interpolation=None)
@@ -18,9 +18,7 @@ def shown(text):
 
 def pages():
     "Name and Markdown of notebooks, README.md and the guides for those who help."
-    for p in sorted((ROOT / 'nbs').rglob('*.ipynb')):
-        cells = [c for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'markdown']
-        yield p, '\n'.join(''.join(c['source']) for c in cells)
+    for p in NOTEBOOKS: yield p, '\n'.join(source for _, source, _ in cells(p, 'markdown'))
     for name in 'README.md', 'CONTRIBUTING.md': yield ROOT / name, (ROOT / name).read_text()
 
 

@@ -1,23 +1,10 @@
 "Notebooks are the source: the modules, and what the notebooks store, have to agree with them."
 import ast, json, re, shutil, subprocess, sys
-from pathlib import Path
 import pytest
+from conftest import EXPORT, NOTEBOOKS, ROOT, cells, text_of
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
-NOTEBOOKS = [p for p in NOTEBOOKS if not any(x.startswith(('.', '_')) for x in p.relative_to(ROOT).parts)]
 IDS = [p.stem for p in NOTEBOOKS]
 each = pytest.mark.parametrize('path', NOTEBOOKS, ids=IDS)
-EXPORT = re.compile(r'^\s*#\s*\|\s*exports?\b', re.M)
-
-
-def text_of(s): return s if isinstance(s, str) else ''.join(s)
-
-
-def cells(path, kind='code'):
-    "The cells of one kind, as (position, source, outputs)."
-    nb = json.loads(path.read_text(encoding='utf-8'))
-    return [(i, text_of(c['source']), c.get('outputs', [])) for i, c in enumerate(nb['cells']) if c['cell_type'] == kind]
 
 
 def shown(out):

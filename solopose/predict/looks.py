@@ -147,11 +147,12 @@ def look(self:Looks,
 ): # {identity: box (4,)} of others who are new, or there again
     "Look for people who are not followed."
     self.refused = [(t, b) for t, b in self.refused if time - t < 2]
-    near = self.near(time, list(followed.values()))[:most]
-    free = unexplained(self.detect(frame, self.sizes(time), near), list(followed.values()))
+    people = list(followed.values())
+    near = self.near(time, people)[:most]
+    free = unexplained(self.detect(frame, self.sizes(time), near), people)
     free = [f for f in free if max(f[2:4] - f[:2]) >= self.least]
     free = [f for f in free if all(overlap(f, b) < .7 for _, b in self.refused)][:most]
-    known = [np.append(b, .9) for b in followed.values()]
+    known = [np.append(b, .9) for b in people]
     return self.tell(list(followed), np.array([*known, *free]).reshape(-1, 5), time)
 
 # %% ../../nbs/predict/52e_looks.ipynb #dbd86b5a

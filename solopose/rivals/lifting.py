@@ -7,10 +7,10 @@ __all__ = ['tracks', 'window_index', 'mirrored', 'standardise', 'fit_stcformer',
            'LinearLifter', 'constant']
 
 # %% ../../nbs/rivals/48d_lifting.ipynb #9bdd201b
-import math
 import numpy as np
 import torch
 from ..metrics import constant_pose
+from ..optimizer import learning_rate
 from .pstmo import PSTMO
 from ..skeleton import SKELETON
 
@@ -47,9 +47,7 @@ def _descend(net, loss_of, steps, lr):
     "AdamW with a short warm-up and a cosine to zero; mean loss of the last tenth."
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=.01)
     warm, last = max(1, steps // 10), []
-    fall = lambda s: .5 + .5 * math.cos(math.pi * (s - warm) / max(1, steps - warm))
-    rate = lambda s: (s + 1) / warm if s < warm else fall(s)
-    plan = torch.optim.lr_scheduler.LambdaLR(opt, rate)
+    plan = torch.optim.lr_scheduler.LambdaLR(opt, lambda step: learning_rate(step, steps, warm))
     for _ in range(steps):
         opt.zero_grad()
         loss = loss_of()

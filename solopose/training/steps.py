@@ -14,8 +14,8 @@ from ..trace import trace
 from .batches import Batches
 from ..weights import run_facts
 from .losses import pose_loss, surface_head
-from .module import build_model
-from ..optimizer import optimizer_for, parameter_groups
+from .module import build_model, recipe_groups
+from ..optimizer import optimizer_for
 from .pools import augment
 from .recipe import Recipe
 
@@ -41,8 +41,7 @@ def measured_steps(
     device, low = next(net.parameters()).device, 'bf16' in recipe.precision
     surface, now, rows = surface_head(net, recipe.weights), _clock(device), []
     if surface: surface.to(device)
-    groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.encoder_lr, recipe.layer_decay)
-    opt = optimizer_for(groups, recipe.optimizer, recipe.lr)
+    opt = optimizer_for(recipe_groups(net, recipe), recipe.optimizer, recipe.lr)
     batches = iter(Batches(recipe, net.config, stop=steps))
     for _ in range(steps):
         marks = [now()]
