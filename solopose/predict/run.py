@@ -25,6 +25,7 @@ from .follow import Flow, Follower
 from .looks import Given, Looks, groups
 from .parts import Parts, ahead
 from .presence import Reading, settle
+from ..skeleton import SKELETONS
 from ..video.crops import letterbox_box
 from ..video.frames import Replay, read_video
 from ..video.probe import open_film
@@ -158,7 +159,8 @@ def _figure(self:Prediction, **kw):
     scale = self.video.width / self.video.source_size[0]
     dims = 'time', 'keypoint', 'image_space', 'individual'
     points = self.poses.image_position.transpose(*dims).values * scale
-    return show(pose_player(self.poses, self.video, **dict(points2d=points) | kw))
+    about = dict(points2d=points, skeleton=SKELETONS[self.poses.attrs['skeleton']])
+    return show(pose_player(self.poses, self.video, **about | kw))
 
 # %% ../../nbs/predict/53b_run.ipynb #3c78c19e
 def missing_frames(
