@@ -67,6 +67,17 @@ def test_outputs_are_clean(path):
 
 
 @each
+def test_figures_wear_the_template(path):
+    "Stored figures look like those that the project draws now."
+    from solopose.viz import TEMPLATE
+    kept = json.loads(json.dumps(TEMPLATE).lower())
+    for i, _, outs in cells(path):
+        for figure in (o.get('data', {}).get('application/vnd.plotly.v1+json') for o in outs):
+            worn = figure and json.loads(json.dumps(figure['layout'].get('template')).lower())
+            assert not figure or worn == kept, f'cell {i} shows a figure in another template: run the notebook again'
+
+
+@each
 def test_ready_for_the_website(path):
     "What nbdev's page builder needs: a title cell of its own, and imports apart from other code."
     for i, s, _ in cells(path, 'markdown')[:1]:
