@@ -107,22 +107,25 @@ def pytest_addoption(parser): parser.addoption('--slow', action='store_true', he
 
 
 # What `pytest -m fast` runs of each file: tests of at most a few seconds each, fixtures included. '*': all that are not slow.
+# A name with [0] runs its first case only: each case starts a command, which takes five seconds of processor.
 # A file that is not here starts browsers, trainings or whole builds only, or is a check of the whole tree.
 FAST = {
     'test_bench': 'test_missing_argument_exits_2', 'test_card': 'test_mixing_is_refused', 'test_damaged_files': '*',
     'test_demo': 'test_help', 'test_film': 'test_the_track_that_is_the_film test_exif_orientation test_clock_that_starts_again test_pictures',
-    'test_fuzz_data': '*', 'test_house': '*', 'test_layers_run': 'test_one_line_when_something_is_missing',
+    'test_fuzz_data': '*', 'test_house': '*', 'test_layers_run': 'test_one_line_when_something_is_missing[0]',
     'test_motion': 'test_dialects_are_read_as_the_same_keypoints test_channels_of_any_joint_count test_bad_bvh_gets_one_line '
                    'test_up_of_the_header test_joint_called_motion test_sides_exchanged',
     'test_movement': 'test_written_singular_and_read_both', 'test_prose': '*', 'test_skeleton': 'test_bodies_say_what_they_lack',
-    'test_sync': 'test_exports_know_their_module test_no_module_without_a_notebook', 'test_synth': 'test_bad_arguments',
+    'test_sync': 'test_exports_know_their_module test_no_module_without_a_notebook', 'test_synth': 'test_bad_arguments[0]',
     'test_train': 'test_empty_pool_is_one_clear_line test_eval_refuses_in_one_line', 'test_wrong_types': '*'}
 
 
 def is_fast(item):
     "Does `pytest -m fast` run this test?"
-    names = FAST.get(item.path.stem, '')
-    return 'slow' not in item.keywords and (names == '*' or item.originalname in names.split())
+    names, case = FAST.get(item.path.stem, ''), getattr(item, 'callspec', None)
+    first = case is not None and not any(case.indices.values())
+    named = names == '*' or item.originalname in names.split() or first and f'{item.originalname}[0]' in names.split()
+    return 'slow' not in item.keywords and named
 
 
 def pytest_configure(config):
