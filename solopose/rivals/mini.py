@@ -37,10 +37,11 @@ class MiniScale:
     crop: int = 192 # side of the crops that the encoder sees, px
 
 # %% ../../nbs/rivals/48a_mini.ipynb #03b36fcf
+_WHOLE = MiniScale(dict(h36m=210, mads=90, aist=30, mpi=16), 1.1, 256, 27)
 MINI = dict(
     ci=MiniScale(dict(h36m=7, mads=4), .48, 96, 9),
     test=MiniScale(dict(h36m=63, mads=120, aist=12, mpi=16), .24, 160, 5),
-    paper=MiniScale(dict(h36m=63, mads=24, aist=14, mpi=16), 3.4, 256, 27))
+    mini=_WHOLE, paper=_WHOLE)
 
 # %% ../../nbs/rivals/48a_mini.ipynb #16bad8b4
 def frames_of(
