@@ -6,14 +6,16 @@
 __all__ = ['HeatPose']
 
 # %% ../nbs/04f_heatpose.ipynb #f44fec07
+from functools import partial
 import torch
 from fastcore.basics import patch
 from .arrays import as_tensor
+from .losses.draw import draw, multiply
 from .losses.engine import CrossEntropy, loss_engine
 from .losses.factors import flat_factors_numba, numba
 from .losses.memory import empty_reused
 from .losses.decode import sharp_numba
-from .losses.reference import outer, sum_outer
+from .losses.reference import outer
 from .mixture import Mixture, gauss_1d
 
 # %% ../nbs/04f_heatpose.ipynb #3eee2ebc
@@ -51,9 +53,10 @@ def factors(self:HeatPose,
 
 # %% ../nbs/04f_heatpose.ipynb #01591b2d
 @patch
-def _flat_factors_torch(self:HeatPose, joints):
+def _flat_factors_torch(self:HeatPose, joints, normalised):
     "`flat_factors` of all joints, in torch."
     (gx, gy, gz), weight, ok = self.factors(joints)
+    if not normalised: weight = (weight/weight[..., :1]).nan_to_num(0.)
     gx, gy, gz = (g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz*weight[..., None]))
     return gx, gy, gz, ok.flatten(), (weight > 0).sum(-1).flatten()
 
@@ -62,11 +65,13 @@ def _flat_factors_torch(self:HeatPose, joints):
 def flat_factors(self:HeatPose,
     joints, # (..., J, 3)
     mask=None, # bool (..., J): False leaves a joint out
+    normalised:bool=True, # do the voxels of a joint sum to 1? else its own component weighs 1
 ): # gx, gy, gz (N, K, n) with the weight in gz; which count (N,); number of components (N,)
     "`factors` with all joints on one axis, as the losses want them; compiled where that works."
     joints = self._joints(joints)
     plain = joints.dtype == torch.float32 and joints.device.type == 'cpu' and not joints.requires_grad
-    *g, ok, used = flat_factors_numba(self, joints) if numba and plain else self._flat_factors_torch(joints)
+    compute = partial(flat_factors_numba, self) if numba and plain else self._flat_factors_torch
+    *g, ok, used = compute(joints, normalised)
     if mask is not None: ok = ok & mask.to(ok.device, torch.bool).flatten()
     return *g, ok, used
 
@@ -80,26 +85,25 @@ def target(self:HeatPose,
     gx, gy, gz, _, used = self.flat_factors(joints)
     shape = self.size[::-1]
     if torch.is_grad_enabled() and gx.requires_grad: out = outer(gy, gz) @ gx
-    else: out = sum_outer(gx, gy, gz, used, empty_reused((len(gx), *shape), gx))
+    else: out = draw(gx, gy, gz, used, empty_reused((len(gx), *shape), gx))
     return out.view(*joints.shape[:-1], *shape)
 
 # %% ../nbs/04f_heatpose.ipynb #923f29e4
 def _gatherer(used):
-    "Order of components, those in use first, and a function that brings vectors into it."
+    "Brings vectors of components (N, J, K, n) into one order (N, J*K, n), those in use first."
     order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :max(1, int(used.sum(-1).max()))]
-    pick = lambda g: g.flatten(-3, -2).gather(-2, order[..., None].expand(*order.shape, g.shape[-1]))
-    return order, pick
+    return lambda g: g.flatten(1, 2).gather(1, order[..., None].expand(*order.shape, g.shape[-1]))
+
 
 # %% ../nbs/04f_heatpose.ipynb #8297de66
-def _all_joints(factors, weight):
+def _all_joints(hp, joints):
     """Vectors (N, K, n) of the components of all joints together, those that exist first, the weight in
-    the last."""
-    weight = (weight/weight[..., :1]).nan_to_num(0.).flatten(-2)
-    used = weight > 0
-    order, pick = _gatherer(used)
-    gx, gy, gz = map(pick, factors)
-    gz = gz*weight.gather(-1, order)[..., None]
-    return [g.reshape(-1, *g.shape[-2:]) for g in (gx, gy, gz)]
+    the last, where a joint itself weighs 1."""
+    *g, ok, used = hp.flat_factors(joints, normalised=False)
+    exists = ok[:, None] & (torch.arange(g[0].shape[1], device=ok.device) < used[:, None])
+    each = [a.view(-1, *joints.shape[-2:-1], *a.shape[1:]) for a in (*g, exists)]
+    return map(_gatherer(each.pop().flatten(1)), each)
+
 
 # %% ../nbs/04f_heatpose.ipynb #3e7d9f72
 @patch
@@ -108,11 +112,12 @@ def merged(self:HeatPose,
 ): # (..., D, H, W), largest voxel 1; joints outside are left out
     """One volume with the mixtures of all joints, scaled to a maximum of 1 (Eq. 8 and Fig. 4): a view,
     not a target."""
-    factors, weight, _ = self.factors(joints)
-    gx, gy, gz = _all_joints(factors, weight)
-    p = (gz.mT @ (gy[..., None]*gx[:, :, None]).flatten(2)).view(*weight.shape[:-2], *self.size[::-1])
-    top = p.detach().flatten(-3).amax(-1).clamp_min(torch.finfo(p.dtype).tiny)
-    return p.mul_(1/top[..., None, None, None])
+    joints = self._joints(joints).detach()
+    gx, gy, gz = _all_joints(self, joints)
+    p = multiply(gz.mT, (gy[..., None]*gx[:, :, None]).flatten(2))
+    p.mul_(1/p.flatten(1).amax(-1).clamp_min(torch.finfo(p.dtype).tiny)[:, None, None])
+    return p.view(*joints.shape[:-2], *self.size[::-1])
+
 
 # %% ../nbs/04f_heatpose.ipynb #c639e942
 def _check_mask(mask, want):

@@ -72,7 +72,7 @@ def _gauss(mu, width, at, out, bits):
 
 # %% ../../nbs/losses/04ca_factors.ipynb #12f00014
 @_jit
-def _axes(mu, width, weight, sigma, at_x, at_y, at_z, gx, gy, gz):
+def _axes(mu, width, weight, sigma, normalised, at_x, at_y, at_z, gx, gy, gz):
     "Fill the 1D Gaussians of a joint, the weight in gz; is there anything in the volume? How many count?"
     bits, total, used = np.empty(max(len(at_x), len(at_y), len(at_z)), np.int32), np.float32(0), 0
     for k in range(len(mu)):
@@ -83,13 +83,13 @@ def _axes(mu, width, weight, sigma, at_x, at_y, at_z, gx, gy, gz):
         gz[k] *= w
         total += w*s
         used += weight[k] > 0
-    if total > 0: gz /= total
+    if normalised and total > 0: gz /= total
     return total > 0, used
 
 # %% ../../nbs/losses/04ca_factors.ipynb #12f00015
 @_jit
-def _mixtures(joints, neighbours, most, sigma, c, side, strict, paper, low, high, voxel, at_x, at_y, at_z,
-              gx, gy, gz, ok, used):
+def _mixtures(joints, neighbours, most, sigma, c, side, strict, paper, normalised, low, high, voxel,
+              at_x, at_y, at_z, gx, gy, gz, ok, used):
     "All joints (N, J, 3): 1D Gaussians (N*J, most, n), which count, number of components."
     mu, width = np.empty((most, 3), np.float32), np.empty(most, np.float32)
     weight = np.empty(most, np.float32)
@@ -102,8 +102,8 @@ def _mixtures(joints, neighbours, most, sigma, c, side, strict, paper, low, high
             if strict and k > 1:
                 _around(mu[:k], width[:k], weight[:k], sigma, low, voxel, last, cubes)
                 _yield(weight[:k], cubes)
-            ok[o], used[o] = _axes(mu[:k], width[:k], weight[:k], sigma, at_x, at_y, at_z, gx[o], gy[o],
-                                   gz[o])
+            ok[o], used[o] = _axes(mu[:k], width[:k], weight[:k], sigma, normalised, at_x, at_y, at_z,
+                                   gx[o], gy[o], gz[o])
 
 # %% ../../nbs/losses/04ca_factors.ipynb #12f00016
 @_jit
@@ -121,7 +121,8 @@ def _most(joints, neighbours, c):
 # %% ../../nbs/losses/04ca_factors.ipynb #12f00018
 def flat_factors_numba(
     hp, # a `HeatPose`
-    joints): # (..., J, 3), float32 on the CPU
+    joints, # (..., J, 3), float32 on the CPU
+    normalised:bool=True): # do the voxels of a joint sum to 1? else its own component weighs 1
     "gx, gy, gz (N, K, n) with the weight in gz; which count (N,); number of components (N,)."
     on, f = hp._on(joints), np.float32
     j = joints.detach().reshape(-1, *joints.shape[-2:]).contiguous().numpy()
@@ -132,5 +133,6 @@ def flat_factors_numba(
     g = [np.zeros((n, most, len(a)), f) for a in at]
     ok, used = np.zeros(n, bool), np.zeros(n, np.int64)
     _mixtures(j, nb, most, f(hp.sigma), f(hp.c), f(hp.transition_weight), hp.transition == 'strict',
-              hp.transition == 'paper', on.low.numpy(), on.high.numpy(), on.voxel.numpy(), *at, *g, ok, used)
+              hp.transition == 'paper', normalised, on.low.numpy(), on.high.numpy(), on.voxel.numpy(),
+              *at, *g, ok, used)
     return (*map(torch.from_numpy, (*g, ok, used)),)

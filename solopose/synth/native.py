@@ -37,9 +37,7 @@ def lab_cameras(
             for i, e in enumerate(eyes)]
 
 # %% ../../nbs/synth/29_native.ipynb #89cd4cc9
-_ACTIONS = dict(h36m=['Directions 1', 'Eating 1', 'Greeting 1', 'Phoning 1', 'Posing 1', 'Sitting 1',
-                      'Smoking 1', 'Waiting 1', 'Walking 1'], mads=[f'F{i}' for i in range(2, 42)],
-                mpi=['Seq1', 'Seq2'])
+_ACTIONS = dict(mads=[f'F{i}' for i in range(2, 42)], mpi=['Seq1', 'Seq2'])
 _SUBJECTS = dict(h36m=['S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11'],
                  mads=['Taichi', 'HipHop', 'Jazz', 'Sports'], mpi=[f'S{i}' for i in range(1, 9)])
 
@@ -49,9 +47,16 @@ def _dances():
     return [(f'd{1 + i % 30:02}', f'g{genres[i % 10]}_sBM_m{genres[i % 10]}{i % 6}_ch{1 + i // 10:02}')
             for i in range(300)]
 
+def _scenes():
+    "Subject and action of 210 takes, as Human3.6M writes them for each subject."
+    from solopose.data.h36m_metadata import sequences
+    names = {s: [n for n in sequences(s) if n[0] != '_'] for s in _SUBJECTS['h36m']}
+    return [(s, n[i]) for first in (0, 1) for i in range(first, 30, 2) for s, n in names.items()]
+
 def _known_names(dataset):
     "Every pair of subject and action that a data set has."
     if dataset == 'aist': return _dances()
+    if dataset == 'h36m': return _scenes()
     return [(s, a) for a in _ACTIONS[dataset] for s in _SUBJECTS[dataset]]
 
 def names_of(
