@@ -34,7 +34,7 @@ def fill_rate(
 def operation_rate(
     threads=1, # as for `copy_rate`
     side=768): # of the matrices
-    "Multiplications and additions per second of a matrix product, the better of torch and numpy, best of nine."
+    "Multiplications and additions per second of a matrix product by torch or numpy, the best of nine."
     a = torch.randn(side, side)
     ways = [a] if threads > 1 else [a, a.numpy()] # numpy has threads of its own
     return 2 * side ** 3 / min(timed(lambda: m @ m) for m in ways for _ in range(9))

@@ -24,7 +24,7 @@ from ..files import read_json, write_json, write_npz
 from ..protocols import bootstrap, clip_sums
 from .detect import frozen_encoder
 from .mini import MINI, cache_clips, load_clips
-from .table2 import EFFORT, fit_solopose, new_solopose, study_of
+from .study import EFFORT, fit_solopose, new_solopose, study_of
 from ..skeleton import SKELETON
 from ..temporal import WindowAttention3D
 from .results import BOTH

@@ -123,8 +123,7 @@ def table2_record(
 # %% ../../nbs/rivals/48f_results.ipynb #31eb7c75
 @command
 def solopose_table2(
-    scale:Param('ci (3 minutes), test (20 minutes on two quiet cores), mini (4 hours of one core) or paper (a day)',
-                str)='test',
+    scale:Param('ci (3 minutes), test (20 minutes), mini (4 core hours) or paper (a day)', str)='test',
     out:Param('folder; the same command goes on with what is in it', str)='runs/table2',
     encoder:Param("'shipped', or a file of solopose_blazepose", str)='shipped',
     h36m:Param('folder of Human3.6M; with none of the four, people are drawn', str)='',
