@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SKELETON', 'H36M_32', 'H36M_17', 'MADS_19', 'MADS_15', 'COCO_17', 'MPI_28', 'MPI_17', 'SKELETONS', 'Skeleton',
-           'standing_pose', 'recipe']
+           'standing_pose', 'learn_skeleton', 'recipe']
 
 # %% ../nbs/00_skeleton.ipynb #0d6ebfd1
 from dataclasses import dataclass, field
@@ -167,6 +167,19 @@ MPI_17 = _skeleton('mpi_17',
     [1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1], head=('head_top',))
 
 SKELETONS = {s.name: s for s in (SKELETON, H36M_32, H36M_17, MADS_19, MADS_15, COCO_17, MPI_28, MPI_17)}
+
+# %% ../nbs/00_skeleton.ipynb #5db6d552
+def learn_skeleton(
+    name, # of the skeleton
+    joints, # names in storage order
+    parent_of, # child name -> parent name
+    made_of=None, # joint that is not stored -> names whose mean it is
+): # the `Skeleton` of that name
+    "A skeleton of the table; one that is not there yet is added."
+    if name not in SKELETONS:
+        made = {k: tuple(v) for k, v in dict(made_of or {}).items()}
+        SKELETONS[name] = Skeleton(name, tuple(joints), dict(parent_of), made)
+    return SKELETONS[name]
 
 # %% ../nbs/00_skeleton.ipynb #10c204f2
 def _suppliable(src, target, names):

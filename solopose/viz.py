@@ -132,7 +132,10 @@ def show(
     width=700, # of the PNG, px
 ):
     "Display a figure so that JupyterLab, GitHub and static pages all show it, offline."
-    from IPython.display import display
+    try: from IPython.display import display
+    except ImportError:
+        said = fig.layout.title.text or 'a figure'
+        return print(f'({said}: Jupyter shows it; fig.write_html(path) writes it to a file)')
     display(figure_bundle(fig, png, width), raw=True)
 
 # %% ../nbs/09_viz.ipynb #bd4fdc2f

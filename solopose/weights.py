@@ -51,6 +51,7 @@ def _about(model, training_data):
     "What a file says."
     return dict(format='solopose', version=solopose.__version__, commit=source_commit(), unit='mm',
                 skeleton=model.skeleton.name, joints=list(model.skeleton.joints), config=asdict(model.config),
+                parent_of=model.skeleton.parent_of, made_of=model.skeleton.made_of,
                 training_data=training_data or model.metadata.get('training_data', 'unknown'))
 
 # %% ../nbs/07b_weights.ipynb #5a4e2eda

@@ -127,6 +127,8 @@ def test_another_data_set(trees, tmp_path):
             warnings.simplefilter('error')
             ds = xr.open_zarr(tmp_path / store)
         assert ds.take_dataset.values.tolist() == ['lab'] * 3 + ['mads'] * 3
+    here = command('--data', f'my_lab:read={tmp_path}', '--out', 'c.zarr', '--workers', 2, cwd=tmp_path)[0]   # the folder one stands in
+    assert 'lab ' in here and (tmp_path / 'c.zarr').exists()
     said = command('--data', 'nobody=x', code=2)[1]
     assert said.count('\n') == 1 and "'nobody'" in said and 'module:function' in said
 

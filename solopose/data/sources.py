@@ -6,6 +6,8 @@
 __all__ = ['SOURCES', 'PREPROCESSED', 'Source', 'load_function', 'find_source', 'is_preprocessed', 'read_source', 'as_take']
 
 # %% ../../nbs/data/35a_sources.ipynb #88ee35aa
+import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -32,11 +34,28 @@ SOURCES = {
                   ('TS1', 'TS2', 'TS3', 'TS4', 'TS5', 'TS6'))}
 PREPROCESSED = 'solopose.data.preprocessed:read_preprocessed'
 
+# %% ../../nbs/data/35a_sources.ipynb #f8c822cf
+def _is_it(name, error):
+    "Is it the module itself that is missing, and not something that it imports?"
+    return bool(error.name) and f'{name}.'.startswith(f'{error.name}.')
+
+def _module(name):
+    "A module by its name; one that is not installed is looked for in the working folder."
+    here = [] if os.getcwd() in sys.path else [os.getcwd()]
+    try: return import_module(name)
+    except ModuleNotFoundError as e:
+        if not _is_it(name, e): raise
+    sys.path.extend(here)
+    try: return import_module(name)
+    except ModuleNotFoundError as e:
+        if not _is_it(name, e): raise
+        raise ImportError(f'no module {name!r} is installed or lies in {os.getcwd()}') from None
+
 # %% ../../nbs/data/35a_sources.ipynb #4227cc38
-def load_function(where): # 'module:function'
+def load_function(where): # 'module:function'; a module may lie in the folder one stands in
     "The function of that name; ValueError if there is none."
     module, _, name = where.partition(':')
-    try: return getattr(import_module(module), name)
+    try: return getattr(_module(module), name)
     except (ImportError, AttributeError) as e:
         raise ValueError(f'{where}: {e}; write module:function') from None
 

@@ -50,7 +50,7 @@ const series = (m, part) => {                // [colour, person, values or null]
 # %% ../../nbs/predict/54ec_clock.ipynb #09c00027
 GRAPH = r'''
 let lines = [], sheet = null;
-const end = d.times[T - 1] || 1, X0 = 44;
+const began = d.start || 0, end = d.times[T - 1] || 1, X0 = 44;
 const choose = () => {
   const [m, ...part] = choice.value.split(' ');
   lines = series(m, part.join(' '));
@@ -73,9 +73,9 @@ const drawScale = (g, w, {low, high, bottom, y}) => {
     line(g, [X0, y(v)], [w - 8, y(v)], '#ddd', 1, 1);
     g.fillText(high - low < 5 ? v.toFixed(2) : Math.round(v), X0 - 5, y(v) + 4);
   }
-  g.fillText(end.toFixed(1) + ' s', w - 8, bottom + 13);
+  g.fillText((began + end).toFixed(1) + ' s', w - 8, bottom + 13);
   g.textAlign = 'left';
-  g.fillText('0 s', X0, bottom + 13);
+  g.fillText((began ? began.toFixed(1) : '0') + ' s', X0, bottom + 13);
 };
 const dashes = [[], [6, 3], [2, 2], [8, 2, 2, 2]];
 const drawCurve = (g, [colour, n, v], {x, y}) => {
@@ -130,7 +130,7 @@ const draw = () => {
   drawOver(k);
   drawGraph(k);
   slider.value = k;
-  clock.textContent = d.times[k].toFixed(2) + ' s, frame ' + k;
+  clock.textContent = (began + d.times[k]).toFixed(2) + ' s, frame ' + k;
 };
 const restart = () => { since = performance.now() - 1000 * d.times[k] / speed.value; };
 const seek = to => {

@@ -164,6 +164,8 @@ def _predict(names, out, wanted, resume, cluster, view):
     "The work of `solopose_predict`; returns the lines to print, and whether it was stopped."
     from solopose.predict.films import films_of
     from solopose.predict.stream import is_live
+    from solopose.predict.tables import optional
+    if view: optional('viser', 'view', 'a live page') # said before the work, not after it
     if len(names) == 1 and is_live(names[0]): return _live(names[0], out, wanted, view), False
     films = [f for n in names for f in films_of(n)]
     if len(films) > 1 or cluster: return _many(films, out, wanted, cluster), False

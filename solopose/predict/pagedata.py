@@ -130,6 +130,7 @@ def player_data(
     points, times = scene_points(poses), poses.time.values.astype(float)
     middle, radius, floor = _middle(points)
     data = dict(title=title, times=(times - times[0]).round(4).tolist(), joints=list(skeleton.joints),
+                start=round(float(times[0]), 4),
                 people=[str(n) for n in poses.individual.values], bones=_sided_bones(skeleton),
                 colours=COLOURS)
     data |= dict(middle=middle.tolist(), radius=radius, floor=floor, points=pack(points),

@@ -59,7 +59,8 @@ def rate_of(
     claimed=25., # frames per second, where there are fewer than two times
 ): # frames per second
     "Frames per second of the frames that are there."
-    return float((len(times) - 1) / np.ptp(times)) if len(times) > 1 and np.ptp(times) > 0 else float(claimed)
+    if len(times) < 2 or not np.ptp(times) > 0: return float(claimed)
+    return round(float((len(times) - 1) / np.ptp(times)), 9) # 30, not 29.999999999999996
 
 # %% ../../nbs/video/17_times.ipynb #b3b2e2da
 def is_even(
