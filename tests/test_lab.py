@@ -14,6 +14,8 @@ LAB = ['--no-browser', '--allow-root', '--ServerApp.token=here', '--LabApp.expos
 READY = "globalThis.jupyterapp?.shell?.currentWidget?.context?.isReady && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
 START = "globalThis.ended = null; jupyterapp.commands.execute('notebook:run-all-cells').then(r => {globalThis.ended = 'done'}, e => {globalThis.ended = String(e)}); 1"
 NOTEBOOK = 'JSON.stringify(jupyterapp.shell.currentWidget.content.model.toJSON())'
+# cells that lie outside of the window are taken off the page, and their figures with them
+WHOLE = "const seen = jupyterapp.shell.currentWidget.content; seen.notebookConfig = {...seen.notebookConfig, windowingMode: 'none'}; 1"
 DRAWN = "document.querySelectorAll('.jp-OutputArea-output .js-plotly-plot, .jp-OutputArea-output img').length"
 
 
@@ -56,10 +58,11 @@ async def run_all(url):
         await p.send('Emulation.setDeviceMetricsOverride', width=1200, height=900, deviceScaleFactor=1, mobile=False)
         await p.send('Page.navigate', url=url)
         assert await p.until(READY, 180), 'JupyterLab or its kernel did not start'
+        await p.js(WHOLE)
         await p.js(START)
         assert await p.until('globalThis.ended', 1500), 'Run All did not end'
         assert await p.js('globalThis.ended') == 'done'
-        await p.js('new Promise(r => setTimeout(r, 1000))')
+        await p.until(f'{DRAWN} > 0', 60)
         return json.loads(await p.js(NOTEBOOK)), await p.js(DRAWN)
 
 
