@@ -9,6 +9,7 @@ __all__ = ['PLAIN_SCORES', 'remember', 'relative_index', 'partition', 'unpartiti
 # %% ../nbs/06_temporal.ipynb #04597d35
 import math
 from functools import lru_cache, wraps
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -153,6 +154,24 @@ def scores(self:WindowAttention3D,
     mask = shift_mask(tuple(size), tuple(window), tuple(shift), self.bias.device)
     return bias if mask is None else bias.masked_fill(~mask[:, None], float('-inf'))
 
+# %% ../nbs/06_temporal.ipynb #9d47c9a1
+_kept = WeakKeyDictionary() # of each `WindowAttention3D`, what `added` gave last
+
+@patch
+def added(self:WindowAttention3D,
+    *sizes, # of `scores`
+    dtype, # of the queries
+): # (1, heads or windows*heads, n, n)
+    "`scores` as `attend` wants them; kept for the next call, for as long as the bias stays as it is."
+    make = lambda: self.scores(*sizes).flatten(0, 1)[None].to(dtype)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing(): return make()
+    if self.bias.is_inference(): return make() # nobody counts its changes
+    key = (*map(tuple, sizes), dtype, self.bias.device, self.bias.data_ptr(), self.bias._version)
+    kept = _kept.get(self, {})
+    if key not in kept: kept = dict([*kept.items()][-3:]) | {key: make().contiguous()}
+    _kept[self] = kept
+    return kept[key]
+
 # %% ../nbs/06_temporal.ipynb #c1745499
 PLAIN_SCORES = 2 ** 24  # numbers in the matrix of scores (32 MB) up to which a CPU writes it out in bfloat16
 
@@ -195,9 +214,9 @@ def forward(self:WindowAttention3D,
     window, shift = fit_window(size, self.window, self.shift)
     n, (order, place) = math.prod(window), window_order(tuple(size), window, shift, x.device)
     qkv = self._windows(self.qkv(x.flatten(1, 3)).index_select(1, order), n)
-    add = self.scores(size, window, shift)
-    at = 0 if add.shape[0] == 1 else 1   # one bias for all windows, or one for each
-    y = attend(*(y.flatten(at, at + 1) for y in qkv), add.flatten(0, 1)[None].to(qkv.dtype))
+    add = self.added(size, window, shift, dtype=qkv.dtype)
+    at = 0 if add.shape[1] == self.heads else 1   # one bias for all windows, or one for each
+    y = attend(*(y.flatten(at, at + 1) for y in qkv), add)
     y = y.unflatten(at, qkv.shape[at + 1:at + 3])
     return self.proj(y.transpose(2, 3).flatten(3).flatten(1, 2).index_select(1, place)).view(x.shape)
 

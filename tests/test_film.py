@@ -365,6 +365,29 @@ def test_somebody_small(tmp_path):
     assert np.median(off) < 8, np.median(off)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='asks Linux how much memory a process has')
+def test_memory_stays(tmp_path):
+    "A film of 50 s takes no more memory than one of 12 s: at most 16 MB for each minute more, a tenth of what a film takes over ten minutes."
+    from solopose.predict.poses import asset
+    clip = [Image.fromarray(f).resize((480, 480)) for f in read_video(asset('demo.mp4'))]
+    way = [*range(80), *range(78, 0, -1)]
+    write_video(tmp_path / 'film.mp4', (np.asarray(clip[way[k % len(way)]]) for k in range(1250)), 25)
+    code = ('''if 1:
+        import json, os, sys
+        from solopose.predict.run import predict_video
+        held = lambda: int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6
+        seen = []
+        found = predict_video(sys.argv[1], stop=lambda: seen.append(held()))
+        print(json.dumps(dict(seen=seen, frames=len(found.poses.time), end=held())))''')
+    got = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'film.mp4')], capture_output=True, text=True)
+    said = json.loads(got.stdout.splitlines()[-1])
+    seen = said['seen']  # of each group of five frames
+    assert said['frames'] == 1250 and len(seen) == 250
+    first, last = max(seen[20:60]), max([*seen[210:], said['end']])
+    assert last - first < 16 * 38 / 60, (first, last)
+
+
 def test_case_nobody():
     from solopose.predict.run import missing_frames, predict_video
     assert missing_frames(predict_video(case('nobody/black.mp4'))).all()

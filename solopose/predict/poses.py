@@ -35,11 +35,11 @@ def demo_truth():
 def crop_tokens(
     model, # a `SoloPose`
     crops, # (T, S, S, 3) uint8
-    batch:int=8, # frames at a time; more of them leave the cache of a processor
+    batch:int=12, # frames at a time at most
 ): # (T, 1+H*W, encoder width)
     "Encoder tokens of crops, computed once per frame."
     device = next(model.parameters()).device
-    parts = torch.as_tensor(crops).split(batch)
+    parts = torch.as_tensor(crops).chunk(max(1, -(-len(crops) // batch)))
     return torch.cat([model.encode(x.to(device).permute(0, 3, 1, 2)[None])[0] for x in parts])
 
 # %% ../../nbs/predict/50_poses.ipynb #f67f1dbd
