@@ -64,7 +64,7 @@ def _tuned(study, row, seed):
     torch.manual_seed(seed)
     net, e = create_model('solopose-small', pretrained=True).requires_grad_(True), study.effort
     net.encoder.requires_grad_(False)
-    less = replace(e, solopose_steps=max(1, e.solopose_steps // 5), clips=max(1, e.clips // 2), lr=e.lr / 10)
+    less = replace(e, solopose_steps=max(1, e.solopose_steps // 5), clips=max(1, e.clips // 2), lr=3e-4)
     fit_solopose(net, replace(study, effort=less), study.train, seed)
     began, answers = time.perf_counter(), ask(net, study)
     return {'': answers}, parameters(net) - parameters(net.encoder), time.perf_counter() - began
