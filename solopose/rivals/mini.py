@@ -8,7 +8,6 @@ __all__ = ['MINI', 'MiniScale', 'frames_drawn', 'frames_of', 'Cast', 'mini_cast'
 
 # %% ../../nbs/rivals/48a_mini.ipynb #96644e1d
 from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
 import copy

@@ -7,6 +7,7 @@ __all__ = ['ROWS', 'MANY', 'Row', 'run_row', 'run_rows', 'costs', 'table2']
 
 # %% ../../nbs/rivals/48e_table2.ipynb #70eca997
 from dataclasses import dataclass, replace
+from functools import partial
 import re
 import time
 from pathlib import Path
