@@ -6,24 +6,12 @@
 __all__ = ['sum_outer_numba', 'draw', 'multiply']
 
 # %% ../../nbs/losses/04cc_draw.ipynb #47598a67
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from time import perf_counter
 import numpy as np
 import torch
-from .fast import _jit, _planes_into, numba
+from .fast import _jit, _near, _planes_into, numba, share_out
 from .reference import sum_outer
-
-# %% ../../nbs/losses/04cc_draw.ipynb #ac69a1f2
-@_jit
-def _near_two(a, b, high, index):
-    "Which components matter in two layers, where their planes reach `high`: numbers go to `index`; how many."
-    n = 0
-    for k in range(len(a)):
-        if max(a[k], b[k])*high[k] > 1e-13:
-            index[n] = k
-            n += 1
-    return n
 
 # %% ../../nbs/losses/04cc_draw.ipynb #d76de4a0
 @_jit
@@ -69,7 +57,7 @@ def _draw(gx, gy, gz, out):
     rows = min(h, max(1, max(16384//max(k, 1), 768)//w))
     planes, spare = np.empty((k, rows*w), np.float32), np.empty(rows*w, np.float32)
     high, index = np.empty(k, np.float32), np.empty(k, np.int64)
-    a, b = np.empty(k, np.float32), np.empty(k, np.float32)
+    a, b, top = np.empty(k, np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
     for y in range(0, h, rows):
         r = min(rows, h - y)
         _planes_into(gy, gx, y, r, planes)
@@ -77,8 +65,9 @@ def _draw(gx, gy, gz, out):
         part = slice(y*w, (y + r)*w)
         for z in range(0, last + 1, 2):
             a[:], b[:] = gz[:, z], gz[:, min(z + 1, last)]
+            for c in range(k): top[c] = max(a[c], b[c])
             second = out[z + 1, part] if z < last else spare[:r*w]
-            _two_layers(a, b, planes, index[:_near_two(a, b, high, index)], out[z, part], second)
+            _two_layers(a, b, planes, index[:_near(top, high, index)], out[z, part], second)
 
 # %% ../../nbs/losses/04cc_draw.ipynb #14f2c74a
 @_jit
@@ -98,12 +87,7 @@ def sum_outer_numba(
     "`sum_outer`, compiled; as many threads as torch has."
     flat = out.view(*out.shape[:2], out.shape[2]*out.shape[3]).numpy()
     parts = [t.detach().contiguous().numpy() for t in (gx, gy, gz, used)]
-    k = min(torch.get_num_threads(), len(flat))
-    if k <= 1: _draw_all(*parts, flat)
-    else:
-        cut = [slice(round(i*len(flat)/k), round((i + 1)*len(flat)/k)) for i in range(k)]
-        with ThreadPoolExecutor(k) as pool:
-            list(pool.map(lambda at: _draw_all(*(p[at] for p in parts), flat[at]), cut))
+    share_out(lambda at: _draw_all(*(p[at] for p in parts), flat[at]), len(flat))
     return out
 
 # %% ../../nbs/losses/04cc_draw.ipynb #c0f26aa2
