@@ -164,8 +164,10 @@ def bystanders(
     side = side * (scale[0] + (scale[1] - scale[0]) * dice.uniform(n))
     off = torch.stack([dice.sign(n) * (aside + .5 * dice.uniform(n)), .25 * dice.normal(n)], -1)
     mid = wide / 2 + off[:, None] * side[:, None, None]
-    grid = lookup_grid(mid, side, angle * (dice.uniform(n) < .5), size, wide)
-    return look_through(other[:, :1], grid) * on.view(n, 1, 1, 1, 1)
+    angle, on = angle * (dice.uniform(n) < .5), on.nonzero()[:, 0]
+    out = torch.zeros(n, 1, 4, size, size, device=dice.device)
+    out[on] = look_through(other[on, :1], lookup_grid(mid[on], side[on], angle[on], size, wide))
+    return out
 
 def lay_over(
     behind, # pictures (n, T, 3, S, S)
