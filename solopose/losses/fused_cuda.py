@@ -87,8 +87,8 @@ class LossAndPlace(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, a, b):
-        grad = torch.empty_like(ctx.saved_tensors[0])
-        _write_kernel[(len(grad),)](*ctx.saved_tensors, a.float().contiguous(), b.float().contiguous(), grad, *ctx.sizes)
+        grad, (a, b) = torch.empty_like(ctx.saved_tensors[0]), (v.float().contiguous() for v in (a, b))
+        _write_kernel[(len(grad),)](*ctx.saved_tensors, a, b, grad, *ctx.sizes)
         return grad, None, None, None, None
 
 

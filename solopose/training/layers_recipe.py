@@ -99,7 +99,8 @@ def keep_stages(
     "Take stages of a tower out of training. ValueError for one that it does not have."
     for stage in filter(None, names.split(',')):
         found = [m for k, m in net.encoder.named_modules() if k.split('.')[-1] == stage.strip()]
-        if not found: raise ValueError(f'--kept {stage}: the tower has no such stage; stages are {", ".join(_EARLY)}')
+        if not found:
+            raise ValueError(f'--kept {stage}: the tower has no such stage; give {", ".join(_EARLY)}')
         for m in found: m.requires_grad_(False)
 
 

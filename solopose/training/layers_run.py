@@ -44,7 +44,8 @@ class LayersRun:
         self.size, self.optimizer = self.net.config.image_size, layers_optimizer(self.net, recipe)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
         trunk = self.net.encoder.trunk
-        if recipe.compile and self.device.type == 'cuda': trunk.forward = torch.compile(trunk.forward, dynamic=False)
+        if recipe.compile and self.device.type == 'cuda':
+            trunk.forward = torch.compile(trunk.forward, dynamic=False)
 
 def _network(recipe):
     "The network, its tower frozen."
@@ -296,9 +297,7 @@ def train_layers(
 
 def _finish(run):
     "Measure once more and write everything."
-    run.evaluate()
-    run.save()
-    run.weights()
+    for do in (run.evaluate, run.save, run.weights): do()
     write_json(run.out / 'run.json', asdict(run.recipe) | {k: getattr(run, k) for k in COUNTERS[:5]})
     return run
 
