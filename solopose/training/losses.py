@@ -116,10 +116,10 @@ def velocity_loss(
     return torch.where(pair, off.abs().mean(-1), 0.).sum() / pair.sum().clamp(min=1) / 100
 
 # %% ../../nbs/training/43a_losses.ipynb #b2e4356e
-def _heatpose_loss(model, out, truth, known):
-    "The paper's loss, in 32-bit numbers."
-    if out.logits is not None: out = out._replace(logits=out.logits.float())
-    return model.loss(out, truth, known)
+def _loss_and_joints(model, out, truth, known):
+    "The paper's loss, or that of coordinates, and the decoded joints."
+    if out.logits is not None: return model.heatpose.loss_and_joints(out.logits, truth, known)
+    return model.loss(out, truth, known), model.decode(out)[0]
 
 # %% ../../nbs/training/43a_losses.ipynb #e250cc5f
 def pose_loss(
@@ -133,8 +133,8 @@ def pose_loss(
     share = {k: mine[k] / whole[k].clamp(min=1) if whole else 1. for k in mine}
     known = known_joints(model, batch)
     truth = torch.where(known[..., None], batch['joints'], 0.)
-    joints, _ = model.decode(out, how='sharp')
-    terms = dict(heatpose=_heatpose_loss(model, out, truth, known) * share['joints'],
+    heat, joints = _loss_and_joints(model, out, truth, known)
+    terms = dict(heatpose=heat * share['joints'],
                  position=position_loss(joints, truth, known) * share['joints'],
                  plane=heatmap2d_loss(out.logits2d, batch['uv']) * share['uv'],
                  motion=velocity_loss(joints, truth, known) * share['steps'], surface=torch.zeros(()))
