@@ -57,7 +57,8 @@ def read_shard(
     path): # of `draw_shard`
     "Tensors of a shard by name. ValueError if it is damaged or another file."
     try: found = load_file(path)
-    except SafetensorError as e: raise ValueError(f'{path} is truncated or no shard ({e}): remove it') from None
+    except SafetensorError as e:
+        raise ValueError(f'{path} is truncated or no shard ({e}): remove it') from None
     if set(found) == {*KEYS, 'desk'}: return found
     raise ValueError(f'{path} holds {", ".join(found) or "nothing"} and is no shard of layers: remove it')
 

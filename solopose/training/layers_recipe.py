@@ -118,7 +118,8 @@ def compile_tower(
     encoder, # of a `SoloPose`
     device): # of torch, that it runs on
     "Compile the tower's forward. ValueError where there is no card."
-    if device.type != 'cuda': raise ValueError(f'--compile is for a card and this is {device.type}: leave it out')
+    if device.type != 'cuda':
+        raise ValueError(f'--compile is for a card and this is {device.type}: leave it out')
     encoder.trunk.forward = torch.compile(encoder.trunk.forward, dynamic=False)
 
 # %% ../../nbs/training/43i_layers_recipe.ipynb #220b6b45
