@@ -271,3 +271,26 @@ def decode(self:HeatPose,
     joints, lost = self._positions(x, p, how), p[:, 0, 0, 0].isnan()
     confidence = torch.where(lost, 0., self.mass_near(p, joints))
     return torch.where(lost[:, None], torch.nan, joints).view(*lead, 3), confidence.view(lead)
+
+# %% ../nbs/04f_heatpose.ipynb #04f30002
+def _fused(logits):
+    "`loss_and_sharp` of the Triton kernels where these logits can use it, else None."
+    single = logits.device.type == 'cuda' and logits.dtype != torch.float64
+    if not single or max(logits.shape[-3:]) > 32: return None
+    from solopose.losses.fast_cuda import loss_and_sharp, triton
+    return loss_and_sharp if triton else None
+
+# %% ../nbs/04f_heatpose.ipynb #04f30003
+@patch
+def loss_and_joints(self:HeatPose,
+    logits, # (..., J, D, H, W)
+    joints, # truth, (..., J, 3) in (x, y, z)
+    mask=None, # bool (..., J): False leaves a joint out of the loss
+): # loss, scalar; decoded joints (..., J, 3) in (x, y, z)
+    "`cross_entropy` and the joints of `decode(logits, 'sharp')`, both with gradients; fused on CUDA."
+    joints, fused = self._joints(joints).to(logits.device), _fused(logits)
+    if fused:
+        self._check_pair(logits, joints, mask)
+        return fused(self, logits, joints.float(), mask)
+    if logits.dtype != torch.float64: logits = logits.float()
+    return self.cross_entropy(logits, joints, mask), self.decode(logits, 'sharp')[0]

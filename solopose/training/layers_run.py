@@ -23,7 +23,8 @@ from ..model import create_model, load_weights
 from ..synth.backdrops import BackdropBank
 from .compose import compose
 from .layer_pool import DrawJob, Drawers, LayerPool, draw_jobs
-from .layers_recipe import LayersRecipe, checked, layers_optimizer, rate_at
+from .layers_recipe import LayersRecipe, checked, compile_tower, layers_optimizer
+from .layers_recipe import on_clips, rate_at
 from .losses import pose_loss
 from ..device import pick_device
 from ..weights import save_weights
@@ -43,9 +44,7 @@ class LayersRun:
         self.net = _network(recipe).to(self.device, memory_format=torch.channels_last)
         self.size, self.optimizer = self.net.config.image_size, layers_optimizer(self.net, recipe)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
-        trunk = self.net.encoder.trunk
-        if recipe.compile and self.device.type == 'cuda':
-            trunk.forward = torch.compile(trunk.forward, dynamic=False)
+        if recipe.compile: compile_tower(self.net.encoder, self.device)
 
 def _network(recipe):
     "The network, its tower frozen."
@@ -61,8 +60,8 @@ def open_pools(self:LayersRun):
     r, T = self.recipe, self.net.config.frames
     pool = lambda n, frames: LayerPool(max(1, int(n)), frames, r.layer, self.device)
     clips = max(1, r.shard // 4)
-    self.pools = dict(single_train=pool(max(r.shard, .62 * r.capacity / 4), 4),
-                      clip_train=pool(max(clips, .38 * r.capacity / T), T),
+    self.pools = dict(single_train=pool(max(r.shard, (1 - r.clip_share) * r.capacity / 4), 4),
+                      clip_train=pool(max(clips, r.clip_share * r.capacity / T), T),
                       single_test=pool(r.test_shards * r.shard, 4), clip_test=pool(r.test_shards * clips, T))
     rng = np.random.default_rng(5)
     self.places = {}
@@ -74,9 +73,9 @@ def open_pools(self:LayersRun):
 # %% ../../nbs/training/44a_layers_run.ipynb #ba4b47a1
 @patch
 def fetch(self:LayersRun,
-    most:int=6): # shards
+    most:int=4): # shards
     "Take waiting shards into the pools."
-    for path in sorted(self.folder.glob('[sc]*_*_*_*.npz'))[:most]:
+    for path in sorted(self.folder.glob('[sc]*_*_*_*.safetensors'))[:most]:
         self.layers += self.pools['_'.join(path.name.split('_')[:2])].add(path)
         path.unlink()
 
@@ -113,8 +112,7 @@ def learn(self:LayersRun,
     "One step of the optimiser; returns the terms of the loss."
     for g in self.optimizer.param_groups:
         g['lr'] = g['peak'] * rate_at(self.step, done) * (not (g['encoder'] and self.frozen))
-    at = [int(n * self.recipe.clip_share) for n in (self.step, self.step + 1)]
-    batch = self.batch(at[0] == at[1])
+    batch = self.batch(not on_clips(self.step, self.recipe.clip_share))
     with torch.autocast(self.device.type, torch.bfloat16):
         terms = pose_loss(self.net, batch, (1., 1., 1., .5, 0.))
     terms['loss'].backward()
@@ -242,7 +240,7 @@ def train(self:LayersRun):
     with tqdm(total=self.recipe.steps or None, initial=self.step, unit='step', disable=None) as bar:
         while self.done() < 1:
             if self.frozen and self.done() >= self.recipe.unfreeze: self.thaw()
-            if self.step % 4 == 0: self.fetch()
+            self.fetch()
             terms, now = self.learn(self.done()), time.monotonic()
             self.seconds = before + now - began
             bar.update()
@@ -279,7 +277,7 @@ def train_layers(
     run = LayersRun(checked(recipe))
     run.out.mkdir(parents=True, exist_ok=True)
     run.folder.mkdir(parents=True, exist_ok=True)
-    for f in run.folder.glob('[sc]*_*_*_*.npz'): f.unlink()
+    for f in run.folder.glob('[sc]*_*_*_*.safetensors'): f.unlink()
     run.load()
     if run.done() >= 1: return run
     run.open_pools()
@@ -297,7 +295,9 @@ def train_layers(
 
 def _finish(run):
     "Measure once more and write everything."
-    for do in (run.evaluate, run.save, run.weights): do()
+    run.evaluate()
+    run.save()
+    run.weights()
     write_json(run.out / 'run.json', asdict(run.recipe) | {k: getattr(run, k) for k in COUNTERS[:5]})
     return run
 
@@ -322,7 +322,7 @@ def solopose_train_layers(
     motions:Param('motion pack, of solopose_motions; drawn motion alone if left out', str)='',
     layers:Param('folder of waiting layers, best in memory; in the run folder if left out', str)='',
     processes:Param('processes that draw', int)=2,
-    clip_share:Param('share of them that draw clips, and of the steps that learn from clips', float)=.45,
+    clip_share:Param('share of processes, memory and steps for clips', float)=.45,
     layer:Param('side of a layer, px', int)=224,
     shard:Param('layers of a file', int)=32,
     capacity:Param('frames kept in memory', int)=20000,
@@ -335,11 +335,11 @@ def solopose_train_layers(
     lr:Param('peak learning rate', float)=1.5e-3,
     tower_lr:Param('peak learning rate of the tower', float)=1.5e-4,
     early:Param('rate of the first stages of the tower, share of tower_lr', float)=1.,
-    kept:Param('stages of the tower that stay as they are: stem,first,stage4', str)='',
-    compile:Param('compile the tower, on CUDA', bool)=False,
+    freeze:Param('stages of the tower that never learn, as in stem,first,stage4', str)='',
     unfreeze:Param('share of the run after which the tower learns', float)=.6,
     every:Param('seconds between evaluations', float)=60.,
     save_every:Param('seconds between checkpoints', float)=150.,
+    compile:Param('compile the tower, on a card', bool)=False,
     seed:Param('of everything', int)=1,
     device:Param('auto, cpu or cuda', str)='auto'):
     "Train on layers: draw on all cores, compose and learn on the device, measure, write weights"

@@ -11,7 +11,6 @@ import torch
 from fastcore.basics import patch
 from ..synth.bodies import CONTROLS
 
-
 # %% ../../nbs/training/43a_losses.ipynb #1f87a941
 def inside_picture(
     uv): # places (..., 2), fractions of the picture
@@ -118,13 +117,9 @@ def velocity_loss(
 
 # %% ../../nbs/training/43a_losses.ipynb #b2e4356e
 def _loss_and_joints(model, out, truth, known):
-    "The paper's loss in 32-bit numbers, and the joints of the sharp decoding; in one kernel on CUDA."
-    if out.logits is not None and out.logits.is_cuda:
-        from solopose.losses.fused_cuda import loss_and_joints, triton
-        if triton: return loss_and_joints(model.heatpose, out.logits, truth, known)
-    joints, _ = model.decode(out, how='sharp')
-    if out.logits is not None: out = out._replace(logits=out.logits.float())
-    return model.loss(out, truth, known), joints
+    "The paper's loss, or that of coordinates, and the decoded joints."
+    if out.logits is not None: return model.heatpose.loss_and_joints(out.logits, truth, known)
+    return model.loss(out, truth, known), model.decode(out)[0]
 
 # %% ../../nbs/training/43a_losses.ipynb #e250cc5f
 def pose_loss(
@@ -138,8 +133,8 @@ def pose_loss(
     share = {k: mine[k] / whole[k].clamp(min=1) if whole else 1. for k in mine}
     known = known_joints(model, batch)
     truth = torch.where(known[..., None], batch['joints'], 0.)
-    heatpose, joints = _loss_and_joints(model, out, truth, known)
-    terms = dict(heatpose=heatpose * share['joints'],
+    heat, joints = _loss_and_joints(model, out, truth, known)
+    terms = dict(heatpose=heat * share['joints'],
                  position=position_loss(joints, truth, known) * share['joints'],
                  plane=heatmap2d_loss(out.logits2d, batch['uv']) * share['uv'],
                  motion=velocity_loss(joints, truth, known) * share['steps'], surface=torch.zeros(()))
